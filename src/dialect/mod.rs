@@ -1,0 +1,1 @@
+//! What each wire API means: one folder or file per API, sans-IO.

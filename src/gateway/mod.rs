@@ -1,0 +1,1 @@
+//! The life of a request, the workers that carry it, start, reload and drain.

@@ -1,0 +1,1 @@
+//! Usage, prices and counters: what is counted.

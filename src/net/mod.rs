@@ -1,0 +1,1 @@
+//! Sockets: the only room besides gateway that awaits.

@@ -1,0 +1,1 @@
+//! Scripted providers that stand in for real ones, well behaved or not.
