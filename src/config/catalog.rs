@@ -264,3 +264,6 @@ impl Plan {
         UnknownModel { asked, reason, suggestions }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,13 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::bounds::{Limits, Timeouts};
 use super::defaults;
-use super::diagnostics::{Report, nearest};
+use super::diagnostics::{Report, nearest, quoted};
 use super::env::Env;
 use super::known::Table;
 use super::names::{self, Names};
-use super::plan::{ClientKey, Limits, Plan, PlanSource, ProviderId, Timeouts};
+use super::plan::{ClientKey, Plan, PlanSource, Provider, ProviderId, Slot};
 use super::provider;
 use super::reader::Word;
 use super::schema::{File, LimitsFile, TimeoutsFile};
@@ -66,6 +67,7 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
     let default_provider = default_provider(file.default_provider.as_ref(), &providers, report);
     let mock = providers.iter().position(provider::is_mock).map(id);
     let listen = listen?;
+    warn_of_locked_models(&slots, &providers, file, report);
     Some(Plan {
         listen,
         workers: file.workers.map(|workers| workers as usize),
@@ -133,6 +135,24 @@ pub(super) fn warn_of_timeouts(file: &TimeoutsFile, effective: &Timeouts, report
     }
 }
 
+/// Warns of models that are named but that no key of their provider may be used for.
+fn warn_of_locked_models(slots: &[Slot], providers: &[Provider], file: &File, report: &mut Report) {
+    for slot in slots {
+        let provider = &providers[usize::from(slot.provider.0)];
+        let Some(model) = &slot.model else { continue };
+        if !provider.keys.is_empty() && !provider.keys.iter().any(|key| key.allows(model)) {
+            let name = &file.providers[usize::from(slot.provider.0)].name;
+            let message = format!("no key of {} may be used for {}", name.shown(), quoted(model));
+            report.warn(
+                name.at,
+                &name.path,
+                message,
+                "add the model to the `models` of a key, or leave that list out",
+            );
+        }
+    }
+}
+
 fn limits(file: &LimitsFile, timeouts: &TimeoutsFile) -> Limits {
     // The schema bounds each value well below its type.
     let small = |value: Option<u64>, default: u64| value.unwrap_or(default) as u32;
@@ -185,11 +205,7 @@ fn client_keys(file: &File, report: &mut Report) -> Vec<ClientKey> {
     named.into_iter().map(|key| ClientKey { name: key.name, secret: key.secret }).collect()
 }
 
-fn default_provider(
-    word: Option<&Word>,
-    providers: &[super::plan::Provider],
-    report: &mut Report,
-) -> Option<ProviderId> {
+fn default_provider(word: Option<&Word>, providers: &[Provider], report: &mut Report) -> Option<ProviderId> {
     let Some(word) = word else { return (!providers.is_empty()).then_some(ProviderId(0)) };
     if let Some(index) = providers.iter().position(|provider| *provider.name == *word.text) {
         return Some(id(index));

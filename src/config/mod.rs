@@ -10,11 +10,15 @@
 //!
 //! Left out: watching the file. `gateway` decides when to load again.
 
+mod beginnings;
+mod bounds;
 mod catalog;
 mod compile;
 pub mod defaults;
 mod diagnostics;
 mod env;
+mod explain;
+mod fallbacks;
 mod infer;
 mod known;
 mod load;
@@ -28,15 +32,17 @@ mod secret;
 mod tree;
 mod values;
 
+pub use bounds::{Limits, Retry, Timeouts};
 pub use catalog::{Catalog, Chain, Offered, TargetRef, UnknownModel, UnknownReason};
 pub use compile::parse_listen;
 pub use diagnostics::{ConfigError, Diagnostic, Severity};
 pub use env::Env;
+pub use explain::{Explanation, TargetWords, explain};
 pub use known::MOCK;
 pub use load::Loader;
 pub use plan::{
-    ClientKey, Dialect, DriverChoice, Key, KeyId, Limits, Origin, Plan, PlanSource, Provider, ProviderId,
-    Retry, Route, RouteId, Scheme, Slot, SlotId, Target, Timeouts,
+    ClientKey, Dialect, DriverChoice, Key, KeyId, Origin, Plan, PlanSource, Provider, ProviderId, Route,
+    RouteId, Scheme, Slot, SlotId, Target,
 };
 pub use secret::Secret;
 pub use values::{show_bytes, show_ms};

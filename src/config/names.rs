@@ -7,15 +7,16 @@
 
 use std::collections::HashMap;
 
+use super::beginnings;
 use super::catalog::{Catalog, Claim, Entry, Offered};
 use super::compile::id;
 use super::defaults;
 use super::diagnostics::{At, Report, nearest};
-use super::known::{Known, Table};
+use super::fallbacks::{FallbackFile, FallbackKind};
+use super::known::Table;
 use super::plan::{Provider, ProviderId, Route, RouteId, Slot, SlotId, Target};
-use super::provider::is_mock;
 use super::reader::Word;
-use super::schema::{FallbackFile, FallbackKind, File};
+use super::schema::File;
 
 /// The parts of a plan that come from names.
 pub(super) struct Names {
@@ -37,11 +38,10 @@ pub(super) fn compile(
         slots,
         by_model: HashMap::new(),
         routes: Vec::new(),
-        catalog: Catalog::default(),
+        catalog: beginnings::catalog(providers, table),
         heads: HashMap::new(),
         groups: HashMap::new(),
     };
-    builder.known_names(table);
     builder.models(file, report);
     builder.aliases(file, report);
     builder.chains(&file.fallbacks, report);
@@ -68,50 +68,6 @@ struct Builder<'p> {
 }
 
 impl Builder<'_> {
-    /// Rules 2 to 4 of the catalog: what works without the file naming any model.
-    fn known_names(&mut self, table: &Table) {
-        let mut made: Vec<(&str, ProviderId)> = Vec::new();
-        let mut hosted: Vec<(&str, ProviderId)> = Vec::new();
-        for (index, provider) in self.providers.iter().enumerate() {
-            self.catalog.providers.insert(provider.name.clone(), id(index));
-            if let Some(Known { models, hosts, .. }) = table.row(&provider.name) {
-                made.extend(models.iter().map(|start| (start.as_str(), id(index))));
-                hosted.extend(hosts.iter().map(|start| (start.as_str(), id(index))));
-            }
-        }
-        // A maker's claim beats a host's on the same names.
-        hosted.retain(|(start, _)| {
-            !made.iter().any(|(own, _)| start.starts_with(own) || own.starts_with(start))
-        });
-        made.append(&mut hosted);
-        let mut beginnings: Vec<(Box<str>, Claim)> = Vec::new();
-        for (start, _) in &made {
-            if beginnings.iter().any(|(own, _)| **own == **start) {
-                continue;
-            }
-            let mut owners: Vec<ProviderId> = Vec::new();
-            for (own, owner) in &made {
-                if start.starts_with(own) && !owners.contains(owner) {
-                    owners.push(*owner);
-                }
-            }
-            let claim = match owners[..] {
-                [one] => Claim::One(one),
-                _ => Claim::Several(owners),
-            };
-            beginnings.push(((*start).into(), claim));
-        }
-        beginnings.sort_by_key(|(start, _)| std::cmp::Reverse(start.len()));
-        self.catalog.beginnings = beginnings;
-        self.catalog.everything = match self.providers {
-            [only] => {
-                let guessable = table.row(&only.name).is_some_and(|known| !known.models.is_empty());
-                (is_mock(only) || (!guessable && only.models.is_empty())).then_some(ProviderId(0))
-            }
-            _ => None,
-        };
-    }
-
     /// Models that providers declare. With or without the provider's own name in front means the same.
     fn models(&mut self, file: &File, report: &mut Report) {
         for (index, row) in file.providers.iter().enumerate() {

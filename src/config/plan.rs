@@ -14,6 +14,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::bounds::{Limits, Retry, Timeouts};
 use super::catalog::Catalog;
 use super::diagnostics::Diagnostic;
 use super::secret::Secret;
@@ -250,64 +251,6 @@ pub struct ClientKey {
     pub secret: Secret,
 }
 
-/// How long to wait for what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Dial, TLS included.
-    pub connect_ms: u64,
-    /// First content-bearing event of a stream.
-    pub first_token_ms: u64,
-    /// Silence between two events of a stream.
-    pub token_gap_ms: u64,
-    /// The whole exchange over all its attempts.
-    pub total_ms: u64,
-    /// One attempt: the whole answer when not streaming, the first token when streaming; `None` leaves the
-    /// others to bound it.
-    pub attempt_ms: Option<u64>,
-}
-
-/// How a provider is retried, in Bifrost's terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// Retries at the same provider before the next target; `None` leaves the number to policy.
-    pub max_retries: Option<u32>,
-    /// Backoff before the first retry; doubles each time.
-    pub backoff_initial_ms: u64,
-    /// Longest backoff; a longer `Retry-After` ends the retries.
-    pub backoff_max_ms: u64,
-}
-
-/// Bounds on what clients and providers may send, and on how long the gateway waits for clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Request body; beyond it 413.
-    pub body_bytes: u64,
-    /// Request head; beyond it 431.
-    pub head_bytes: u32,
-    /// Fields in a request head; beyond it 431.
-    pub head_fields: u16,
-    /// Request line; beyond it 414.
-    pub request_line_bytes: u32,
-    /// Response head of a provider; beyond it the attempt failed.
-    pub upstream_head_bytes: u32,
-    /// Fields in a provider's response head.
-    pub upstream_head_fields: u16,
-    /// Interim (1xx) responses before the real one.
-    pub interim_responses: u16,
-    /// One server-sent event.
-    pub event_bytes: u32,
-    /// Unread bytes at which the upstream of a slow client is paused.
-    pub unread_bytes: u32,
-    /// Client connections in the process.
-    pub connections: u32,
-    /// Time for a whole request head.
-    pub request_head_ms: u64,
-    /// Idle time of a client connection.
-    pub client_idle_ms: u64,
-    /// Time in which a client must read something.
-    pub client_write_ms: u64,
-}
-
 /// An ordered chain of targets.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -363,5 +306,58 @@ impl Plan {
     /// Whether a request with this `Origin` is allowed.
     pub fn allows_origin(&self, origin: &[u8]) -> bool {
         self.allowed_origins.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(origin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::Loader;
+    use super::*;
+
+    fn plan(text: &str) -> Plan {
+        let loader = Loader { file: Some("t.yaml".into()), ..Loader::default() };
+        loader.load_text(text, &|_| Some("key".to_owned())).unwrap()
+    }
+
+    #[test]
+    fn a_plan_can_be_shared_between_cores() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<Plan>();
+    }
+
+    #[test]
+    fn on_loopback_only_the_machines_own_names_are_hosts() {
+        let plan = plan("providers: {openai: {}}\nallowed_hosts: [sluice.internal]");
+        for host in
+            ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "[::1]", "sluice.internal:80"]
+        {
+            assert!(plan.allows_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            "rebind.evil.example",
+            "localhost.evil.example:8080",
+            "127.0.0.1.nip.io",
+            "0.0.0.0",
+            "[::1",
+            "::1",
+        ] {
+            assert!(!plan.allows_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_hosts_are_restricted_only_by_the_file() {
+        assert!(plan("listen: 0.0.0.0:8080").allows_host(b"anything"));
+        assert!(plan("allowed_hosts: ['*']").allows_host(b"anything"));
+        let own = plan("{listen: '0.0.0.0:8080', allowed_hosts: [a.example]}");
+        assert!(own.allows_host(b"a.example") && !own.allows_host(b"b.example"));
+    }
+
+    #[test]
+    fn no_foreign_web_page_is_allowed_unless_named() {
+        assert!(!plan("{}").allows_origin(b"https://app.example"));
+        let own = plan("allowed_origins: ['https://app.example']");
+        assert!(own.allows_origin(b"https://app.example") && !own.allows_origin(b"https://app.example.evil"));
     }
 }

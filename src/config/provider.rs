@@ -9,12 +9,13 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use super::bounds::{Retry, Timeouts};
 use super::compile::{certificates, secret, timeouts, warn_of_timeouts};
 use super::defaults;
 use super::diagnostics::{At, Report, looks_secret, nearest, quoted};
 use super::env::Env;
 use super::known::{Known, MOCK, Table};
-use super::plan::{Dialect, Key, Origin, Provider, Retry, Scheme, Timeouts};
+use super::plan::{Dialect, Key, Origin, Provider, Scheme};
 use super::reader::{Word, join};
 use super::schema::{KeyFile, ProviderFile};
 use super::secret::Secret;

@@ -8,6 +8,7 @@
 
 use super::defaults;
 use super::diagnostics::{At, Report};
+use super::fallbacks::{self, FallbackFile};
 use super::plan::{Dialect, DriverChoice};
 use super::reader::{Fields, Item, Word};
 use super::tree::{Node, Value};
@@ -102,22 +103,6 @@ pub(super) struct KeyFile {
     pub models: Vec<Word>,
 }
 
-/// One entry of `fallbacks` in any of its three shapes.
-pub(super) struct FallbackFile {
-    pub at: At,
-    pub path: String,
-    pub model: Word,
-    pub kind: FallbackKind,
-}
-
-/// Which shape an entry of `fallbacks` has.
-pub(super) enum FallbackKind {
-    /// `{model, targets}` or `{primary, backup}`: what follows when this model fails.
-    After(Vec<Word>),
-    /// `{model, weight}`: a place in the chain of every request.
-    Everyone(f64),
-}
-
 /// What other gateways call things, for people who bring their file along.
 const FOREIGN: [(&str, &str); 9] = [
     ("model_list", "that is LiteLLM's; list `providers` with their `keys`, and `aliases` for model names"),
@@ -157,7 +142,7 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         timeouts: fields.item("timeouts").map(|item| timeouts(&item, true, report)).unwrap_or_default(),
         limits: fields.item("limits").map(|item| limits(&item, report)).unwrap_or_default(),
         providers: fields.item("providers").map(|item| providers(&item, report)).unwrap_or_default(),
-        fallbacks: fields.item("fallbacks").map(|item| fallbacks(&item, report)).unwrap_or_default(),
+        fallbacks: fields.item("fallbacks").map(|item| fallbacks::read(&item, report)).unwrap_or_default(),
         aliases: fields.item("aliases").map(|item| pairs(&item, report)).unwrap_or_default(),
         default_provider: fields.item("default_provider").and_then(|item| item.word(report)),
         allowed_hosts: words(&mut fields, "allowed_hosts", report),
@@ -368,43 +353,4 @@ fn pairs(item: &Item<'_>, report: &mut Report) -> Vec<(Word, Word)> {
         }
     }
     pairs
-}
-
-fn fallbacks(item: &Item<'_>, report: &mut Report) -> Vec<FallbackFile> {
-    item.list(report).iter().filter_map(|item| fallback(item, report)).collect()
-}
-
-fn fallback(item: &Item<'_>, report: &mut Report) -> Option<FallbackFile> {
-    const SHAPES: &str = "write {model, targets: [...]}, {primary, backup: [...]} or {model, weight}";
-    let mut fields = item.fields(report);
-    let model = fields.item("model");
-    let primary = fields.item("primary");
-    let targets = fields.item("targets");
-    let backup = fields.item("backup");
-    let weight = fields.item("weight");
-    fields.finish(report, &[]);
-    if !matches!(item.node.value, Value::Map(_)) {
-        return None;
-    }
-    for list in [&targets, &backup].into_iter().flatten() {
-        if matches!(&list.node.value, Value::List(items) if items.is_empty()) {
-            list.error(report, format!("`{}` names nothing to fall back to", list.path), SHAPES);
-        }
-    }
-    let (head, kind) = match (model, primary, targets, backup, weight) {
-        (Some(model), None, Some(targets), None, None) => (model, FallbackKind::After(targets.words(report))),
-        (None, Some(primary), None, Some(backup), None) => {
-            (primary, FallbackKind::After(backup.words(report)))
-        }
-        (Some(model), None, None, None, Some(weight)) => {
-            let weight = weight.weight(report).unwrap_or(defaults::FALLBACK_WEIGHT);
-            (model, FallbackKind::Everyone(weight))
-        }
-        _ => {
-            let message = format!("`{}` has none of the three shapes a fallback can have", item.path);
-            item.error(report, message, SHAPES);
-            return None;
-        }
-    };
-    Some(FallbackFile { at: item.at(), path: item.path.clone(), model: head.word(report)?, kind })
 }
