@@ -19,17 +19,25 @@
 #![forbid(unsafe_code)]
 
 mod attempts;
+pub mod balance;
+pub mod breaker;
+pub mod budget;
+pub mod bulkhead;
 mod chain;
 pub mod cooldown;
+pub mod deadline;
 mod fault;
 mod flight;
+pub mod hedge;
 mod ids;
 mod keys;
+pub mod latency;
 mod random;
 pub mod settings;
 pub mod shared;
 mod state;
 mod sync;
+mod window;
 
 pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
 pub use chain::{Chain, TargetRef};
