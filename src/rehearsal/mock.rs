@@ -17,9 +17,9 @@ use super::program::{Program, Running};
 use super::provider::{Provider, Shared, State};
 use super::server::{self, Server, WAKE};
 
-/// How long a new program may take to hold before `program` returns anyway; the thread answers in microseconds unless
-/// it is building the answer to a very long prompt.
-const TAKEOVER: Duration = Duration::from_secs(5);
+/// How long the thread may take to catch up before the handle goes on without; it takes microseconds unless it is
+/// building the answer to a very long prompt.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// A running mock provider. Dropping it stops it.
 pub struct Mock {
@@ -146,7 +146,7 @@ impl Mock {
             running: Running::start(options.program.clone(), seed, now),
             ledger: Ledger::new(options.bucket, now),
             seen: Default::default(),
-            handed: 1,
+            handed: 0,
             taken: 0,
         }));
         let tls = options.tls.clone();
@@ -155,7 +155,7 @@ impl Mock {
         let thread =
             std::thread::Builder::new().name(format!("mock-{}", addr.port())).spawn(move || server.run())?;
         let mock = Mock { addr, shared, waker, seed, thread: Some(thread) };
-        mock.wait_until_taken();
+        mock.catch_up();
         Ok(mock)
     }
 
@@ -175,18 +175,19 @@ impl Mock {
         {
             let mut state = self.shared.lock();
             state.running = Running::start(program, self.seed, Instant::now());
-            state.handed += 1;
         }
-        self.wait_until_taken();
+        self.catch_up();
     }
 
-    /// The figures at this moment.
+    /// The figures at this moment: whatever a client on this machine saw or did before the call is in them.
     pub fn counts(&self) -> Counts {
+        self.catch_up();
         self.shared.lock().ledger.snapshot()
     }
 
     /// The captured requests, oldest first; empty without `MockOptions::capture`.
     pub fn requests(&self) -> Vec<Seen> {
+        self.catch_up();
         self.shared.lock().seen.iter().cloned().collect()
     }
 
@@ -195,15 +196,19 @@ impl Mock {
         self.end();
     }
 
-    fn wait_until_taken(&self) {
-        // A wake-up that fails leaves the program to the next turn of the loop, at most a timer away.
+    /// Waits until the thread has made a whole turn.
+    fn catch_up(&self) {
+        let mine = {
+            let mut state = self.shared.lock();
+            state.handed += 1;
+            state.handed
+        };
+        // A wake-up that fails leaves it to the next turn of the loop, at most a timer away.
         let _ = self.waker.wake();
         let state = self.shared.lock();
         let ended = || self.thread.as_ref().is_none_or(JoinHandle::is_finished);
-        let _ = self
-            .shared
-            .applied
-            .wait_timeout_while(state, TAKEOVER, |state| state.taken < state.handed && !ended());
+        let _ =
+            self.shared.applied.wait_timeout_while(state, CATCH_UP, |state| state.taken < mine && !ended());
     }
 
     fn end(&mut self) {

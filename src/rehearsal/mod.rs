@@ -18,12 +18,14 @@
 //! Left out: HTTP/2, WebSockets, and any wish to be clever: the words of an answer mean nothing.
 
 mod answer;
+mod bytes;
 mod conn;
 mod counts;
 mod mock;
 mod program;
 mod provider;
 mod request;
+mod reshape;
 mod script;
 mod server;
 mod tls;

@@ -5,15 +5,15 @@
 use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
-
-use super::answer::{self, Answer, Ask, Body, Part, Setting, Wire, errors};
+use super::answer::{self, Answer, Ask, Body, Setting, Wire, errors};
+use super::bytes::{bad_head, http_date};
 use super::counts::{Ledger, Outcome, Seen, key_suffix};
 use super::mock::MockOptions;
 use super::program::{ErrorAnswer, ErrorKind, Facts, Fault, RetryForm, Running, mix};
 use super::request::{Head, Request};
+use super::reshape;
 use super::script::{self, Conditions, End, Script};
 
 /// Fixed, so that the same request has the same answer in every run.
@@ -22,7 +22,7 @@ const CREATED_UNIX_S: u64 = 1_760_000_000;
 /// What the mock's thread and its handles share.
 pub(super) struct Shared {
     state: Mutex<State>,
-    /// Told when the thread took over a new program.
+    /// Told when the thread caught up with what its handle asked.
     pub(super) applied: Condvar,
     pub(super) stop: AtomicBool,
 }
@@ -31,7 +31,7 @@ pub(super) struct State {
     pub(super) running: Running,
     pub(super) ledger: Ledger,
     pub(super) seen: VecDeque<Seen>,
-    /// Programs that were handed over, and the last one whose port state holds.
+    /// What the handle asked for, counted, and how far the thread has caught up.
     pub(super) handed: u64,
     pub(super) taken: u64,
 }
@@ -189,14 +189,14 @@ impl Provider {
         let replaced = faults.iter().find(|fault| fault.replaces_answer());
         match replaced {
             Some(Fault::Raw(bytes)) => return script::raw(bytes.clone(), End::Fin, 0),
-            Some(Fault::BadHead(kind)) => return script::raw(script::bad_head(*kind), End::Fin, 0),
+            Some(Fault::BadHead(kind)) => return script::raw(bad_head(*kind), End::Fin, 0),
             _ => {}
         }
         let mut answer = self.answer(request, ask, replaced);
         for fault in faults {
             match fault {
-                Fault::ErrorLateEvent(after) => late_error(&mut answer, ask, *after),
-                Fault::NoUsage => without_usage(&mut answer),
+                Fault::ErrorLateEvent(after) => reshape::late_error(&mut answer, ask, *after),
+                Fault::NoUsage => reshape::without_usage(&mut answer),
                 _ => {}
             }
         }
@@ -318,94 +318,5 @@ fn say_retry_after(answer: &mut Answer, error: &ErrorAnswer) {
         }
         RetryForm::Milliseconds => answer.set_field("retry-after-ms", milliseconds.to_string()),
         RetryForm::Date => answer.set_field("retry-after", http_date(SystemTime::now() + wait)),
-    }
-}
-
-/// Keeps so many content events, then says that something went wrong.
-fn late_error(answer: &mut Answer, ask: &Ask, after: usize) {
-    let Body::Stream(events) = &mut answer.body else { return };
-    let mut content = 0;
-    let kept = events.iter().position(|event| {
-        let stop = event.part == Part::Content && content >= after;
-        content += usize::from(event.part == Part::Content);
-        stop || matches!(event.part, Part::Tail | Part::Terminal) && content >= after
-    });
-    events.truncate(kept.unwrap_or(events.len()));
-    events.extend(errors::event(ask));
-}
-
-/// Takes every usage member out of an answer.
-fn without_usage(answer: &mut Answer) {
-    fn strip(value: &mut Value) {
-        for holder in [None, Some("message"), Some("response")] {
-            let object = match holder {
-                None => value.as_object_mut(),
-                Some(name) => value.get_mut(name).and_then(Value::as_object_mut),
-            };
-            if let Some(object) = object {
-                object.remove("usage");
-            }
-        }
-    }
-    match &mut answer.body {
-        Body::Whole(bytes) => {
-            if let Ok(mut value) = serde_json::from_slice::<Value>(bytes) {
-                strip(&mut value);
-                *bytes = value.to_string().into_bytes();
-            }
-        }
-        Body::Stream(events) => {
-            for event in events.iter_mut() {
-                let text = String::from_utf8_lossy(&event.bytes).into_owned();
-                let Some((before, data)) = text.split_once("data: ") else { continue };
-                let Ok(mut value) = serde_json::from_str::<Value>(data.trim_end()) else { continue };
-                strip(&mut value);
-                let only_usage = value.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
-                event.bytes =
-                    if only_usage { Vec::new() } else { format!("{before}data: {value}\n\n").into_bytes() };
-            }
-            events.retain(|event| !event.bytes.is_empty());
-        }
-    }
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7), rounded up to the second.
-fn http_date(at: SystemTime) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to a civil date, counted from 1 March of year 0 so that the leap day is the last one.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
-        DAYS[(days % 7) as usize],
-        MONTHS[(month - 1) as usize],
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_written_as_http_writes_them() {
-        let at = |seconds| http_date(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-        assert_eq!(at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
-        assert_eq!(at(1_709_164_800), "Thu, 29 Feb 2024 00:00:00 GMT");
-        assert_eq!(at(1_735_689_599), "Tue, 31 Dec 2024 23:59:59 GMT");
     }
 }

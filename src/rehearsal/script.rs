@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::answer::{Answer, Body, Event, Part};
 use super::mock::Pacing;
-use super::program::{After, BadHead, Fault, How, unit};
+use super::program::{After, Fault, How, unit};
+use super::reshape;
 
 /// A writer that is told "one byte a second" writes at most this often.
 const TRICKLE_STEP: Duration = Duration::from_millis(1);
@@ -82,7 +83,7 @@ pub(super) fn compile(mut answer: Answer, faults: &[Fault], conditions: &Conditi
     if answer.status < 300 {
         script.tokens_in = answer.tokens_in;
     }
-    reshape(&mut answer, faults, &mut script);
+    reshape::answer(&mut answer, faults, &mut script);
     let streams = matches!(answer.body, Body::Stream(_));
     let clock = Clock::new(faults, conditions, answer.tokens_out);
     let framing = framing(faults, conditions, streams);
@@ -121,83 +122,6 @@ pub(super) fn raw(bytes: Vec<u8>, end: End, status: u16) -> Script {
 
 fn has(faults: &[Fault], wanted: &Fault) -> bool {
     faults.iter().any(|fault| fault == wanted)
-}
-
-/// Faults that change what is said.
-fn reshape(answer: &mut Answer, faults: &[Fault], script: &mut Script) {
-    for fault in faults {
-        match fault {
-            Fault::Gzip => {
-                let bytes = match &answer.body {
-                    Body::Whole(bytes) => bytes.clone(),
-                    Body::Stream(events) => events.iter().flat_map(|event| event.bytes.clone()).collect(),
-                };
-                answer.body = Body::Whole(gzip(&bytes));
-                answer.set_field("content-encoding", "gzip");
-            }
-            Fault::CutJson => {
-                script.whole = false;
-                match &mut answer.body {
-                    Body::Whole(bytes) => bytes.truncate(bytes.len() / 2),
-                    Body::Stream(events) => cut_event(events),
-                }
-            }
-            Fault::Header(line) => {
-                let (name, value) = line.split_once(':').unwrap_or((line, ""));
-                answer.fields.push((name.trim().to_owned(), value.trim().to_owned()));
-            }
-            Fault::CloseIdle(after) => script.idle = Some((*after, IdleAct::Fin)),
-            Fault::Idle408(after) => script.idle = Some((*after, IdleAct::RequestTimeout)),
-            _ => {}
-        }
-        if let Body::Stream(events) = &mut answer.body {
-            reshape_events(events, fault, script);
-        }
-    }
-}
-
-fn reshape_events(events: &mut Vec<Event>, fault: &Fault, script: &mut Script) {
-    match fault {
-        Fault::NoDone => {
-            script.whole = false;
-            events.retain(|event| event.part != Part::Terminal);
-        }
-        Fault::AfterDone => {
-            if let Some(content) = events.iter().find(|event| event.part == Part::Content).cloned() {
-                events.push(Event { part: Part::Terminal, ..content });
-            }
-        }
-        Fault::LineEnds(ends) => {
-            for event in events {
-                let text = String::from_utf8_lossy(&event.bytes).replace('\n', ends);
-                event.bytes = text.into_bytes();
-            }
-        }
-        Fault::Comments => {
-            for event in events {
-                event.bytes.splice(..0, b": rehearsal\n\n".iter().copied());
-            }
-        }
-        Fault::BigEvent(size) => {
-            if let Some(event) = events.iter_mut().find(|event| event.part == Part::Content) {
-                // Blanks after the JSON text change its length and not its value.
-                let end = event.bytes.len() - 2;
-                let missing = size.saturating_sub(event.bytes.len());
-                event.bytes.splice(end..end, std::iter::repeat_n(b' ', missing));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Half of the JSON of the middle content event, then the rest of the stream as usual.
-fn cut_event(events: &mut [Event]) {
-    let content = events.iter().filter(|event| event.part == Part::Content).count();
-    if let Some(event) = events.iter_mut().filter(|event| event.part == Part::Content).nth(content / 2) {
-        let half = event.bytes.len() / 2;
-        event.bytes.truncate(half);
-        event.bytes.extend_from_slice(b"\n\n");
-    }
 }
 
 fn framing(faults: &[Fault], conditions: &Conditions<'_>, streams: bool) -> Framing {
@@ -479,60 +403,4 @@ impl Steps {
         let size = (rate * TRICKLE_STEP.as_secs_f64()).ceil().max(1.0);
         Steps { size: size as usize, gap: Duration::from_secs_f64((size / rate).min(1e6)) }
     }
-}
-
-/// A head that breaks the rules; the body, if any, is the JSON of nothing.
-pub(super) fn bad_head(kind: BadHead) -> Vec<u8> {
-    let text: &[u8] = match kind {
-        BadHead::LengthAndChunked => {
-            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-        }
-        BadHead::TwoLengths => b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
-        BadHead::LengthNotANumber => b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n",
-        BadHead::LengthList => b"HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\nhello",
-        BadHead::UnknownCoding => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
-        BadHead::ChunkedTwice => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        BadHead::ChunkedInHttp10 => b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        BadHead::SwitchingProtocols => {
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n"
-        }
-        BadHead::Status999 => b"HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n",
-        BadHead::TwoDigitStatus => b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
-        BadHead::Http2Line => b"HTTP/2 200\r\nContent-Length: 0\r\n\r\n",
-        BadHead::LineFeedOnly => b"HTTP/1.1 200 OK\nContent-Length: 2\n\n{}",
-        BadHead::CarriageReturnInValue => {
-            b"HTTP/1.1 200 OK\r\nX: a\rSet-Cookie: x=y\r\nContent-Length: 2\r\n\r\n{}"
-        }
-        BadHead::NulInValue => b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\n{}",
-        BadHead::FoldedLine => b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\r\n b\r\n\r\n{}",
-        BadHead::BodyOn204 => b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello",
-        BadHead::BadChunkSize => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        BadHead::LineFeedInChunk => {
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n"
-        }
-        BadHead::Garbage => b"\x16\x03\x01 this is not HTTP\r\n\r\n",
-    };
-    text.to_vec()
-}
-
-/// A gzip member of stored blocks (RFC 1951 3.2.4, RFC 1952): valid, and needs no compressor.
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-    let blocks: Vec<&[u8]> = if bytes.is_empty() { vec![&[]] } else { bytes.chunks(65_535).collect() };
-    for (n, block) in blocks.iter().enumerate() {
-        out.push(u8::from(n + 1 == blocks.len()));
-        let length = block.len() as u16;
-        out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&(!length).to_le_bytes());
-        out.extend_from_slice(block);
-    }
-    out.extend_from_slice(&crc32(bytes).to_le_bytes());
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out
-}
-
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
-    })
 }

@@ -114,7 +114,12 @@ impl Server {
         while !self.shared.stop.load(Ordering::Acquire) {
             let now = Instant::now();
             self.mind_the_door(now);
-            let wait = self.next_wake(now).map(|at| at.saturating_duration_since(now));
+            let (handed, pending) = {
+                let state = self.shared.lock();
+                (state.handed, state.taken < state.handed)
+            };
+            let wait = if pending { Some(now) } else { self.next_wake(now) };
+            let wait = wait.map(|at| at.saturating_duration_since(now));
             match self.poll.poll(&mut events, wait) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -127,20 +132,21 @@ impl Server {
             for event in &events {
                 match event.token() {
                     WAKE => {}
-                    LISTEN => self.accept(now),
+                    LISTEN => self.accept(),
                     Token(slot) => {
                         if let Some(conn) = self.slots.get_mut(slot).and_then(|slot| slot.conn.as_mut()) {
                             conn.became_readable();
-                            self.drive(slot, now);
+                            self.drive(slot);
                         }
                     }
                 }
             }
             if self.accept_again.is_some_and(|at| at <= now) {
                 self.accept_again = None;
-                self.accept(now);
+                self.accept();
             }
             self.ring_timers();
+            self.publish(handed);
         }
         self.reset_all(Instant::now());
     }
@@ -152,12 +158,18 @@ impl Server {
         [timer, change, self.accept_again, lost].into_iter().flatten().min()
     }
 
-    /// Opens and shuts the port as the program says, then tells who waits for a new program to hold.
+    /// Tells who waits that all that was there to see when they asked was seen: one whole turn was made since.
+    fn publish(&mut self, handed: u64) {
+        let mut state = self.shared.lock();
+        if state.taken < handed {
+            state.taken = handed;
+            self.shared.applied.notify_all();
+        }
+    }
+
+    /// Opens and shuts the port as the program says.
     fn mind_the_door(&mut self, now: Instant) {
-        let (gate, handed) = {
-            let mut state = self.shared.lock();
-            (state.running.gate(now), state.handed)
-        };
+        let gate = self.shared.lock().running.gate(now);
         let is = match &self.door {
             Door::Open(_) => Some(Gate::Open),
             Door::Shut(_) => Some(Gate::Refuse),
@@ -166,11 +178,6 @@ impl Server {
         };
         if is != Some(gate) {
             self.set_door(gate, now);
-        }
-        let mut state = self.shared.lock();
-        if state.taken != handed {
-            state.taken = handed;
-            self.shared.applied.notify_all();
         }
     }
 
@@ -220,23 +227,24 @@ impl Server {
         }
     }
 
-    fn accept(&mut self, now: Instant) {
+    fn accept(&mut self) {
         loop {
             let Door::Open(listener) = &self.door else { return };
             match listener.accept() {
-                Ok((socket, _)) => self.welcome(socket, now),
+                Ok((socket, _)) => self.welcome(socket),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
                 Err(_) => {
-                    self.accept_again = Some(now + ACCEPT_AGAIN);
+                    self.accept_again = Some(Instant::now() + ACCEPT_AGAIN);
                     return;
                 }
             }
         }
     }
 
-    fn welcome(&mut self, socket: TcpStream, now: Instant) {
+    fn welcome(&mut self, socket: TcpStream) {
+        let now = Instant::now();
         let faults = self.provider.on_connection(now);
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -256,7 +264,7 @@ impl Server {
         match ready {
             Ok(transport) => {
                 self.slots[slot].conn = Some(Conn::new(transport, &faults, now));
-                self.drive(slot, now);
+                self.drive(slot);
             }
             Err(_) => {
                 self.free.push(slot);
@@ -265,7 +273,9 @@ impl Server {
         }
     }
 
-    fn drive(&mut self, slot: usize, now: Instant) {
+    fn drive(&mut self, slot: usize) {
+        // Read again for each connection: a turn over many of them takes milliseconds, and the pace starts here.
+        let now = Instant::now();
         let place = &mut self.slots[slot];
         let Some(conn) = place.conn.as_mut() else { return };
         if conn.drive(&mut self.provider, &mut self.scratch, now) == Fate::Ends {
@@ -302,7 +312,7 @@ impl Server {
             let place = &mut self.slots[slot];
             if place.generation == generation && place.wake == Some(at) {
                 place.wake = None;
-                self.drive(slot, now);
+                self.drive(slot);
             }
         }
     }
