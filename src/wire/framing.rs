@@ -406,3 +406,6 @@ fn trim(mut text: &[u8]) -> &[u8] {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -378,3 +378,6 @@ impl<'j> Str<'j> {
         Self { raw }
     }
 }
+
+#[cfg(test)]
+mod tests;

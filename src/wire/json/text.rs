@@ -215,3 +215,6 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
     escape_into(text, out);
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests;

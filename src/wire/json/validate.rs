@@ -157,3 +157,6 @@ impl Walk<'_> {
         error(if number { JsonErrorKind::Number } else { JsonErrorKind::Unexpected }, self.at)
     }
 }
+
+#[cfg(test)]
+mod tests;
