@@ -19,7 +19,7 @@ use super::plan::{Dialect, Key, Origin, Provider, Scheme};
 use super::reader::{Word, join};
 use super::schema::{KeyFile, ProviderFile};
 use super::secret::Secret;
-use super::values;
+use super::values::{self, show_ms};
 
 /// What all providers share.
 pub(super) struct Common<'e> {
@@ -217,7 +217,10 @@ pub(super) fn keys(rows: &[KeyFile], owner: &str, report: &mut Report) -> Vec<Ke
             continue;
         }
         if !taken.insert(name.clone()) {
-            let message = format!("two keys of `{owner}` are called {}", quoted(&name));
+            let message = format!(
+                "two keys of `{owner}` are called {}",
+                row.name.as_ref().map_or_else(|| quoted(&name), Word::shown)
+            );
             report.error(row.at, &row.path, message, "give each a `name` of its own, or remove one");
         }
         let models: Vec<Box<str>> = row.models.iter().map(|word| word.text.as_str().into()).collect();
@@ -281,6 +284,13 @@ fn effective_timeouts(file: &ProviderFile, common: &Common<'_>, report: &mut Rep
             report.error(at, &file.name.path, message, "keep one of the two");
         } else if slot == 0 {
             effective.attempt_ms = Some(ms);
+            if ms > effective.total_ms {
+                let message = format!(
+                    "`{bifrost_name}` never fires: the total of {} comes first",
+                    show_ms(effective.total_ms)
+                );
+                report.warn(at, &file.name.path, message, "lower it, or raise `timeouts.total`");
+            }
         } else {
             effective.token_gap_ms = ms;
         }
