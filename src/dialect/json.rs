@@ -237,7 +237,7 @@ impl<'j> Cursor<'j> {
 }
 
 /// One whole value token, borrowed from the document it stands in; empty when there was none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Raw<'j>(&'j [u8]);
 
 impl<'j> Raw<'j> {

@@ -14,6 +14,7 @@ pub mod event;
 pub mod head;
 pub mod json;
 pub mod models;
+pub mod openai_to_anthropic;
 pub mod usage;
 pub mod watch;
 

@@ -22,11 +22,7 @@ pub(super) fn look(seen: &mut Seen, name: &[u8], data: &[u8]) -> EventKind {
             });
         }
         // A gateway in front of Anthropic may answer in OpenAI's shape.
-        b"error" => {
-            if !cursor.skip().is_empty() {
-                kind = Kind::Error;
-            }
-        }
+        b"error" if !cursor.skip().is_empty() => kind = Kind::Error,
         _ => {}
     });
     match kind {
