@@ -16,6 +16,7 @@ pub mod conn;
 pub mod dial;
 pub mod driver;
 pub mod gather;
+pub mod limits;
 pub mod listener;
 pub mod mailbox;
 pub mod pool;
