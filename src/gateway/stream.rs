@@ -39,7 +39,7 @@ const _: () = assert!(HIDDEN_MAX + 4 <= MAX_PIECES);
 enum Framing {
     Chunked(Decoder),
     Length(u64),
-    UntilClose,
+    UntilClose { closed: bool },
 }
 
 impl Framing {
@@ -48,7 +48,7 @@ impl Framing {
             Body::Chunked => Framing::Chunked(Decoder::new(ChunkLimits::response())),
             Body::Length(length) => Framing::Length(length),
             Body::None => Framing::Length(0),
-            Body::UntilClose => Framing::UntilClose,
+            Body::UntilClose => Framing::UntilClose { closed: false },
         }
     }
 
@@ -70,7 +70,7 @@ impl Framing {
                 read.truncate(end);
                 Ok((end, *left == 0))
             }
-            Framing::UntilClose => Ok((read.len(), false)),
+            Framing::UntilClose { closed } => Ok((read.len(), *closed)),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Pump<'_, '_> {
                 Err(what) => return self.broken(what).await,
             };
             self.look(&read, end);
-            if over && !self.batch.terminal {
+            if over {
                 self.close_tail(&read, end);
             }
             if self.batch.error && !self.committed {
@@ -218,11 +218,14 @@ impl Pump<'_, '_> {
             };
             read = match self.call.more(self.exchange.client, read, by).await {
                 Ok(Received::More(read)) => read,
-                Ok(Received::End(read)) => {
+                Ok(Received::End(read)) => match &mut self.framing {
                     // The end of the connection is the end of the body only where nothing else marks it.
-                    let by_close = matches!(self.framing, Framing::UntilClose);
-                    return self.ended(read, by_close).await;
-                }
+                    Framing::UntilClose { closed } => {
+                        *closed = true;
+                        read
+                    }
+                    _ => return self.broken(What::Truncated).await,
+                },
                 Err(Broken::ClientGone) => return self.client_left(),
                 Err(Broken::Stale) => return self.broken(What::Reset).await,
                 Err(Broken::Failed(what)) => return self.broken(what).await,
@@ -287,7 +290,7 @@ impl Pump<'_, '_> {
     fn close_tail(&mut self, read: &Buf, end: usize) {
         let start = self.batch.end;
         let tail = read.filled().get(start..end).unwrap_or_default();
-        if tail.is_empty() {
+        if tail.is_empty() || self.batch.terminal || self.batch.error || self.oversized {
             return;
         }
         let whole = self.splitter.finish();
@@ -402,27 +405,6 @@ impl Pump<'_, '_> {
         Ended::failed_with(Signal::ErrorInOk { kind, retry_after_us, stream: true }, error)
     }
 
-    /// The connection ended.
-    async fn ended(mut self, read: Buf, by_close: bool) -> Ended {
-        let end = read.len();
-        if by_close {
-            self.close_tail(&read, end);
-            if self.batch.error && !self.committed {
-                return self.failed_before_commit(&read).await;
-            }
-            if self.batch.terminal || (self.complete() && !self.batch.error) {
-                if !self.committed {
-                    self.commit();
-                }
-                return match self.forward(read, true).await {
-                    Some(read) => self.finish(read, true).await,
-                    None => self.client_left(),
-                };
-            }
-        }
-        self.broken(What::Truncated).await
-    }
-
     /// The stream broke. Before commit that is a failed attempt; after it the client is told and cut off.
     async fn broken(mut self, what: What) -> Ended {
         if self.committed {
@@ -438,6 +420,10 @@ impl Pump<'_, '_> {
         self.call.spoil();
         if what != What::StreamError {
             let mut event = Vec::with_capacity(256);
+            if self.oversized {
+                // Half of an event is out: it ends here, so that the error is an event of its own.
+                event.extend_from_slice(b"\n\n");
+            }
             let message = match what {
                 What::Timeout(_) => "the provider stopped sending in the middle of its answer",
                 _ => "the provider's connection broke in the middle of its answer",
@@ -476,7 +462,7 @@ impl Pump<'_, '_> {
         if !over {
             self.drain(read).await;
         }
-        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose) {
+        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose { .. }) {
             self.call.spoil();
         }
         self.call.end(self.exchange.client).await;
