@@ -5,7 +5,8 @@
 //! forwarded as they come, one write per batch, unchanged. A stream that breaks ends with one error event in the
 //! client's dialect and without a clean end: no `[DONE]`, no last chunk.
 //!
-//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected.
+//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected,
+//! where it passes unchanged, and held up to `limits.event` where it has to be translated.
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
 use crate::dialect::openai_to_anthropic::StreamTranslator;
@@ -174,18 +175,38 @@ impl Pump<'_, '_> {
             if self.batch.error && !self.committed {
                 return self.failed_before_commit(&read).await;
             }
-            let held = read.len();
-            if !self.committed && held > HOLD_MAX {
-                self.commit();
-            }
-            let batch = &mut self.batch;
-            if self.committed && held - batch.end > HOLD_MAX && !batch.terminal {
-                // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
-                self.oversized = true;
-                batch.end = held;
+            let (held, pending) = (read.len(), read.len() - self.batch.end);
+            match &self.reader {
+                Reader::Watch(_) => {
+                    if !self.committed && held > HOLD_MAX {
+                        self.commit();
+                    }
+                    if pending > HOLD_MAX && !self.batch.terminal {
+                        // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
+                        self.oversized = true;
+                        self.batch.end = held;
+                    }
+                }
+                Reader::Translate(_) => {
+                    if !self.committed && self.batch.end > HOLD_MAX {
+                        self.commit();
+                    }
+                    // An event can only be said anew once it is whole.
+                    let limit = self.exchange.inbound.plan.live.plan.limits.event_bytes;
+                    if pending > limit as usize {
+                        return self.broken(What::BadBody).await;
+                    }
+                }
             }
             let batch = self.batch;
             let clean = batch.terminal || (over && self.complete());
+            if clean
+                && !batch.terminal
+                && let Reader::Translate(translator) = &mut self.reader
+            {
+                // It said why it stopped, so nothing is missing but the end mark: this cannot fail.
+                let _ = translator.finish(&mut self.translated);
+            }
             if clean && !self.committed {
                 // A whole stream without content: an empty answer is an answer.
                 self.commit();

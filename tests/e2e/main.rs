@@ -11,3 +11,4 @@ mod process;
 mod raw;
 mod streams;
 mod support;
+mod translated;
