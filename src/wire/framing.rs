@@ -346,8 +346,14 @@ struct Connection {
 // RFC 9110 section 7.6.1: Connection = #connection-option ; connection-option = token
 fn connection(fields: &Fields, buf: &[u8]) -> Result<Connection, HeadError> {
     let mut seen = Connection { close: false, keep_alive: false, forbidden: false };
-    if !fields.has(Known::Connection) {
-        return Ok(seen);
+    match fields.value(buf, Known::Connection) {
+        None => return Ok(seen),
+        // What nearly all clients send.
+        Some(b"keep-alive" | b"Keep-Alive") if !fields.repeated(Known::Connection) => {
+            seen.keep_alive = true;
+            return Ok(seen);
+        }
+        Some(_) => {}
     }
     for field in fields.iter().filter(|field| field.known == Known::Connection) {
         for option in field.value.of(buf).split(|&byte| byte == b',').map(trim) {

@@ -13,7 +13,7 @@
 
 use super::HeadError;
 use super::fields::{CAPACITY, Fields, Known, classify};
-use super::simd::{Lanes, NAME_BLOCK, Task, dispatch, is_tchar};
+use super::simd::{LINE_BLOCK, Lanes, NAME_BLOCK, TARGET, TCHAR, Task, VALUE, dispatch, is_tchar};
 
 /// Longest method: no registered one is longer than 18, and a flood of letters is cut off early.
 pub const METHOD_MAX: usize = 32;
@@ -140,7 +140,7 @@ impl<'b> Task for Request<'b, '_> {
         let Some(method_end) = method(lanes, buf, start)? else { return Ok(None) };
         let target_start = method_end + 1;
         let line = buf.get(..start + REQUEST_LINE_MAX + 1).unwrap_or(buf);
-        let Some(target_end) = find_stop(line, target_start, |block| lanes.target_stops(block)) else {
+        let Some(target_end) = find_stop::<L, TARGET>(lanes, line, target_start) else {
             let full = buf.len().saturating_sub(start) > REQUEST_LINE_MAX;
             return if full { Err(HeadError::RequestLineTooLong) } else { Ok(None) };
         };
@@ -206,7 +206,7 @@ impl<'b> Task for Response<'b, '_> {
             Some(_) => return Err(HeadError::StatusCode),
         };
         // reason-phrase = 1*( HTAB / SP / VCHAR / obs-text ), the bytes of a field value.
-        let Some(reason_end) = find_stop(buf, reason_start, |block| lanes.value_stops(block)) else {
+        let Some(reason_end) = find_stop::<L, VALUE>(lanes, buf, reason_start) else {
             return Ok(None);
         };
         if !matches!(buf[reason_end], b'\r' | b'\n') {
@@ -241,7 +241,8 @@ fn skip_leading_lines(buf: &[u8]) -> Result<Option<usize>, HeadError> {
 #[inline(always)]
 fn method<L: Lanes>(lanes: L, buf: &[u8], start: usize) -> Result<Option<usize>, HeadError> {
     const { assert!(METHOD_MAX == NAME_BLOCK) };
-    let length = with_block(buf, start, |block, _| lanes.name_stops(block).trailing_zeros() as usize);
+    let mut pad = [0; NAME_BLOCK];
+    let length = lanes.name_stops(block_at(buf, start, &mut pad)).trailing_zeros() as usize;
     match buf.get(start + length) {
         None => Ok(None),
         Some(b' ') if length > 0 => Ok(Some(start + length)),
@@ -311,13 +312,13 @@ fn parse_fields<L: Lanes>(
         if after != b':' || name_end == at {
             return end_of_fields(buf, at, name_end);
         }
+        // No byte of the name ends a value, so the search may start with the line: the next line's place then does not
+        // wait for where this name ends.
+        let Some(stop) = find_line_end(lanes, buf, at) else { return Ok(None) };
         let mut value_start = name_end + 1;
         while let Some(b' ' | b'\t') = buf.get(value_start) {
             value_start += 1;
         }
-        let Some(stop) = find_stop(buf, value_start, |block| lanes.value_stops(block)) else {
-            return Ok(None);
-        };
         let next = match buf.get(stop..) {
             Some([b'\r', b'\n', ..]) => stop + 2,
             Some([b'\r']) => return Ok(None),
@@ -340,17 +341,18 @@ fn parse_fields<L: Lanes>(
 // RFC 9110 section 5.1: field-name = token ; token = 1*tchar
 #[inline(always)]
 fn field_name<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<(usize, Known)> {
-    let (length, known) = with_block(buf, at, |block, _| {
-        let length = lanes.name_stops(block).trailing_zeros() as usize;
-        let inside = u32::MAX.checked_shr(32 - length as u32).unwrap_or(0);
-        let underscore = lanes.underscores(block) & inside != 0;
-        (length, classify(lanes, block, length, underscore))
-    });
+    let mut pad = [0; NAME_BLOCK];
+    let block = block_at(buf, at, &mut pad);
+    let stops = lanes.name_stops(block);
+    let length = stops.trailing_zeros() as usize;
+    // The bits below the first stop.
+    let inside = stops.wrapping_sub(1) & !stops;
+    let known = classify(lanes, block, length, lanes.underscores(block) & inside != 0);
     if length < NAME_BLOCK {
         return Some((at + length, known));
     }
     // No known name is longer than a block, so what goes on past it is another one.
-    let end = find_stop(buf, at + NAME_BLOCK, |block| lanes.name_stops(block))?;
+    let end = find_stop::<L, TCHAR>(lanes, buf, at + NAME_BLOCK)?;
     Some((end, if end == at + NAME_BLOCK { known } else { Known::Other }))
 }
 
@@ -368,36 +370,54 @@ fn end_of_fields(buf: &[u8], at: usize, name_end: usize) -> Result<Option<usize>
     }
 }
 
-/// The first byte from `at` on that `stops` marks; `None` when the buffer ends first.
+/// The first byte from `at` on that ends a field value; `None` when the buffer ends first.
 #[inline(always)]
-fn find_stop(buf: &[u8], mut at: usize, stops: impl Fn(&[u8; NAME_BLOCK]) -> u32) -> Option<usize> {
-    let mut rest = buf.get(at..)?;
-    while let Some((block, after)) = rest.split_first_chunk::<NAME_BLOCK>() {
-        let mask = stops(block);
+fn find_line_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<usize> {
+    if let Some(block) = buf.get(at..).and_then(|rest| rest.first_chunk()) {
+        let mask = lanes.line_stops(block);
         if mask != 0 {
             return Some(at + mask.trailing_zeros() as usize);
         }
-        rest = after;
-        at += NAME_BLOCK;
+        return find_stop::<L, VALUE>(lanes, buf, at + LINE_BLOCK);
     }
-    let found = with_block(buf, at, |block, have| {
-        let inside = u32::MAX.checked_shr(32 - have as u32).unwrap_or(0);
-        (stops(block) & inside).trailing_zeros() as usize
-    });
-    (found < rest.len()).then_some(at + found)
+    find_stop::<L, VALUE>(lanes, buf, at)
 }
 
-/// Calls `f` with the block at `at`, padded with NUL (which no class contains) past the end, and with how many of its
-/// bytes are in the buffer.
+/// The first byte from `at` on that is not of the class; `None` when the buffer ends first.
 #[inline(always)]
-fn with_block<R>(buf: &[u8], at: usize, f: impl Fn(&[u8; NAME_BLOCK], usize) -> R) -> R {
+fn find_stop<L: Lanes, const CLASS: u8>(lanes: L, buf: &[u8], mut at: usize) -> Option<usize> {
+    let mut pad = [0; NAME_BLOCK];
+    while at < buf.len() {
+        let mask = stops::<L, CLASS>(lanes, block_at(buf, at, &mut pad));
+        if mask != 0 {
+            let found = at + mask.trailing_zeros() as usize;
+            return (found < buf.len()).then_some(found);
+        }
+        at += NAME_BLOCK;
+    }
+    None
+}
+
+// No closures in this file's hot paths: one that is not inlined is compiled without the lanes' instructions.
+#[inline(always)]
+fn stops<L: Lanes, const CLASS: u8>(lanes: L, block: &[u8; NAME_BLOCK]) -> u32 {
+    match CLASS {
+        TCHAR => lanes.name_stops(block),
+        VALUE => lanes.value_stops(block),
+        _ => lanes.target_stops(block),
+    }
+}
+
+/// The block at `at`. Past the end of the buffer it is padded, by way of `pad`, with NUL, which is in no class.
+#[inline(always)]
+fn block_at<'a>(buf: &'a [u8], at: usize, pad: &'a mut [u8; NAME_BLOCK]) -> &'a [u8; NAME_BLOCK] {
     let rest = buf.get(at..).unwrap_or_default();
-    match rest.first_chunk::<NAME_BLOCK>() {
-        Some(block) => f(block, NAME_BLOCK),
+    match rest.first_chunk() {
+        Some(block) => block,
         None => {
-            let mut block = [0; NAME_BLOCK];
-            block[..rest.len()].copy_from_slice(rest);
-            f(&block, rest.len())
+            *pad = [0; NAME_BLOCK];
+            pad[..rest.len()].copy_from_slice(rest);
+            pad
         }
     }
 }
