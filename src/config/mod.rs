@@ -19,6 +19,7 @@ mod diagnostics;
 mod env;
 mod explain;
 mod fallbacks;
+mod greeting;
 mod infer;
 mod known;
 mod load;
@@ -38,6 +39,7 @@ pub use compile::parse_listen;
 pub use diagnostics::{ConfigError, Diagnostic, Severity};
 pub use env::Env;
 pub use explain::{Explanation, TargetWords, explain};
+pub use greeting::greeting;
 pub use known::MOCK;
 pub use load::Loader;
 pub use plan::{
@@ -45,4 +47,4 @@ pub use plan::{
     RouteId, Scheme, Slot, SlotId, Target,
 };
 pub use secret::Secret;
-pub use values::{show_bytes, show_ms};
+pub use values::{parse_duration_ms, show_bytes, show_ms};
