@@ -9,6 +9,8 @@
 //!
 //! Left out: any decision about serving. `serve` and `mock` only start what other rooms built.
 
+#![forbid(unsafe_code)]
+
 mod args;
 mod check;
 mod completions;

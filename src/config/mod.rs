@@ -10,6 +10,8 @@
 //!
 //! Left out: watching the file. `gateway` decides when to load again.
 
+#![forbid(unsafe_code)]
+
 mod beginnings;
 mod bounds;
 mod catalog;
