@@ -11,7 +11,9 @@ use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
 use crate::dialect::{Api, json};
 use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
-use crate::policy::{self, Ask, Attempt, Cause, Flight, GiveUp, Outcome, Signal, Step, TimeoutKind, What, attribute};
+use crate::policy::{
+    self, Ask, Attempt, Cause, Flight, GiveUp, Outcome, Signal, Step, TimeoutKind, What, attribute,
+};
 use crate::wire::json::peek;
 
 use super::client::{After, Client};
@@ -78,7 +80,8 @@ pub enum Ended {
 impl Ended {
     /// A failure that the provider put into words, though not as an error answer of its own.
     pub fn failed_with(signal: Signal, error: UpstreamError) -> Ended {
-        let kept = Kept { status: error.status, lines: Buf::default(), body: Buf::default(), native: false, error };
+        let kept =
+            Kept { status: error.status, lines: Buf::default(), body: Buf::default(), native: false, error };
         Ended::Failed(signal, Some(Box::new(kept)))
     }
 }
@@ -126,11 +129,15 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
     let mut sources = [Source::Chain(0); policy::settings::CHAIN_MAX];
     let targets = targets(inbound, &wish, &plan, &chain, &extra, &mut sources);
     if targets.is_empty() {
-        let provider = chain.get(&plan.live.plan, &wish.model, 0).map(|t| plan.live.plan.provider(t.provider));
+        let provider =
+            chain.get(&plan.live.plan, &wish.model, 0).map(|t| plan.live.plan.provider(t.provider));
         let name = provider.map_or("the provider", |p| &p.name);
         let mut error = GatewayError::new(
             ErrorKind::NotFound,
-            format!("`{name}`, which serves `{}`, has no such endpoint; ask for another model or add a fallback", wish.model),
+            format!(
+                "`{name}`, which serves `{}`, has no such endpoint; ask for another model or add a fallback",
+                wish.model
+            ),
         );
         error.code = "endpoint_not_supported".into();
         return respond::error(client, inbound, &error, b"").await;
@@ -159,8 +166,10 @@ fn read_wish(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
         }
         _ if inbound.api == Api::Other => return Ok(wish),
         _ => {
-            let mut error =
-                GatewayError::new(ErrorKind::InvalidRequest, "send a JSON body with Content-Type: application/json");
+            let mut error = GatewayError::new(
+                ErrorKind::InvalidRequest,
+                "send a JSON body with Content-Type: application/json",
+            );
             error.code = "content_type".into();
             error.status = if body.is_empty() { 400 } else { 415 };
             return Err(error);
@@ -171,7 +180,10 @@ fn read_wish(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
         // An unknown endpoint may take a body of any shape; the provider will say.
         Err(_) if inbound.api == Api::Other => return Ok(wish),
         Err(error) => {
-            let mut error = GatewayError::new(ErrorKind::InvalidRequest, format!("the request body is not usable: {error}"));
+            let mut error = GatewayError::new(
+                ErrorKind::InvalidRequest,
+                format!("the request body is not usable: {error}"),
+            );
             error.code = "invalid_json".into();
             return Err(error);
         }
@@ -180,10 +192,13 @@ fn read_wish(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
     if let Some(span) = found.model {
         match outbound::unescape(span.of(body)) {
             Some(model) => wish.model = model,
-            None => return Err(GatewayError::new(ErrorKind::InvalidRequest, "`model` is not a usable string")),
+            None => {
+                return Err(GatewayError::new(ErrorKind::InvalidRequest, "`model` is not a usable string"));
+            }
         }
     } else if inbound.api != Api::Other {
-        let mut error = GatewayError::new(ErrorKind::InvalidRequest, "name a `model`, as in \"openai/gpt-4o-mini\"");
+        let mut error =
+            GatewayError::new(ErrorKind::InvalidRequest, "name a `model`, as in \"openai/gpt-4o-mini\"");
         error.param = Some("model".to_owned());
         return Err(error);
     }
@@ -202,10 +217,14 @@ fn extra_models(client: &Client, inbound: &Inbound, plan: &CorePlan) -> Result<V
     let Some(span) = inbound.fallbacks.clone() else { return Ok(Vec::new()) };
     let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
     let text = String::from_utf8_lossy(all.get(span).unwrap_or_default()).into_owned();
-    let models: Vec<String> = text.split(',').map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect();
+    let models: Vec<String> =
+        text.split(',').map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect();
     for model in &models {
         if let Err(unknown) = plan.live.plan.resolve(model) {
-            return Err(GatewayError::new(ErrorKind::ModelNotFound, format!("x-sluice-fallbacks: {unknown}")));
+            return Err(GatewayError::new(
+                ErrorKind::ModelNotFound,
+                format!("x-sluice-fallbacks: {unknown}"),
+            ));
         }
     }
     Ok(models)
@@ -304,7 +323,8 @@ impl Exchange<'_> {
                 Some(after)
             }
             Ended::Failed(signal, kept) => {
-                let settled = self.flight.settle(&mut policy, now_us, attempt.no, Outcome::Failure(attribute(signal)));
+                let settled =
+                    self.flight.settle(&mut policy, now_us, attempt.no, Outcome::Failure(attribute(signal)));
                 if settled.keep {
                     self.kept = kept;
                 }
@@ -393,9 +413,13 @@ impl Exchange<'_> {
             }
             200..=299 => match (self.wish.stream, reply.content) {
                 (true, Content::Events) => stream::deliver(self, call, reply, read, outbound, attempt).await,
-                (false, Content::Json) => answer::deliver(self, call, reply, read, &outbound, attempt, by).await,
+                (false, Content::Json) => {
+                    answer::deliver(self, call, reply, read, &outbound, attempt, by).await
+                }
                 // Some self-hosted servers send JSON without naming it; the body is inspected all the same.
-                (false, Content::Other) => answer::deliver(self, call, reply, read, &outbound, attempt, by).await,
+                (false, Content::Other) => {
+                    answer::deliver(self, call, reply, read, &outbound, attempt, by).await
+                }
                 (true, Content::Json) => {
                     // A stream that is answered with JSON is an error object more often than not: find out which.
                     self.failed(call, reply, read, &outbound, by).await
@@ -411,7 +435,14 @@ impl Exchange<'_> {
     }
 
     /// Reads a provider's error and keeps it for the case that nothing better comes.
-    async fn failed(&mut self, mut call: Call, reply: Reply, read: Buf, outbound: &Outbound, by: By) -> Ended {
+    async fn failed(
+        &mut self,
+        mut call: Call,
+        reply: Reply,
+        read: Buf,
+        outbound: &Outbound,
+        by: By,
+    ) -> Ended {
         let body = match call.body(self.client, &reply, read, ERROR_BODY_MAX, by).await {
             Ok(body) => body,
             Err(Broken::ClientGone) => return Ended::Gone,
@@ -441,8 +472,13 @@ impl Exchange<'_> {
         } else {
             Signal::Status { status: reply.status, kind, retry_after_us }
         };
-        let native = outbound.dialect == self.inbound.dialect && outbound.back.is_none() && (400..600).contains(&reply.status);
-        Ended::Failed(signal, Some(Box::new(Kept { status: reply.status, lines: reply.lines, body, native, error })))
+        let native = outbound.dialect == self.inbound.dialect
+            && outbound.back.is_none()
+            && (400..600).contains(&reply.status);
+        Ended::Failed(
+            signal,
+            Some(Box::new(Kept { status: reply.status, lines: reply.lines, body, native, error })),
+        )
     }
 
     /// Appends the fields that say who answered and what was tried.
@@ -512,7 +548,10 @@ impl Exchange<'_> {
         }
         let mut error = match (&self.kept, end.cause) {
             (_, Cause::Deadline) => {
-                let mut error = GatewayError::new(ErrorKind::Timeout, "the caller's deadline passed before an answer came");
+                let mut error = GatewayError::new(
+                    ErrorKind::Timeout,
+                    "the caller's deadline passed before an answer came",
+                );
                 error.status = 504;
                 error.code = "deadline_exceeded".into();
                 error
@@ -602,7 +641,9 @@ fn nothing_heard(cause: Cause, what: Option<What>) -> GatewayError {
 /// What policy calls a kind of error.
 pub fn kind_for_policy(kind: ErrorKind) -> policy::ErrorKind {
     match kind {
-        ErrorKind::InvalidRequest | ErrorKind::TooLarge | ErrorKind::Conflict => policy::ErrorKind::InvalidRequest,
+        ErrorKind::InvalidRequest | ErrorKind::TooLarge | ErrorKind::Conflict => {
+            policy::ErrorKind::InvalidRequest
+        }
         ErrorKind::Authentication | ErrorKind::Permission => policy::ErrorKind::Auth,
         ErrorKind::ModelNotFound => policy::ErrorKind::ModelNotFound,
         ErrorKind::ContextLength => policy::ErrorKind::ContextLength,

@@ -23,7 +23,11 @@ pub fn admit(
     path: &[u8],
 ) -> Result<(), Refusal> {
     if head.method == b"CONNECT" || path == b"*" {
-        return Err(Refusal::new(405, "method_not_allowed", "this is a gateway to model providers, not a proxy"));
+        return Err(Refusal::new(
+            405,
+            "method_not_allowed",
+            "this is a gateway to model providers, not a proxy",
+        ));
     }
     if let Some(host) = fields.value(bytes, Known::Host)
         && !plan.allows_host(host)
@@ -80,7 +84,8 @@ fn is_open(path: &[u8]) -> bool {
 /// from multipart, which uploads of audio and files need.
 fn is_simple_for_browsers(value: &[u8]) -> bool {
     let essence = value.split(|b| *b == b';').next().unwrap_or(value).trim_ascii();
-    essence.eq_ignore_ascii_case(b"text/plain") || essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+    essence.eq_ignore_ascii_case(b"text/plain")
+        || essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
 fn authorise(plan: &Plan, fields: &Fields, bytes: &[u8]) -> Result<(), Refusal> {

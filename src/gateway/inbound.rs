@@ -235,7 +235,8 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
     let names_version = fields.has(Known::AnthropicVersion);
     let dialect = dialect::client_dialect(target.path, names_version);
     let plan = core.plan();
-    guard::admit(&plan.live.plan, fields, bytes, &head, target.path).map_err(|r| Box::new(r.in_dialect(dialect)))?;
+    guard::admit(&plan.live.plan, fields, bytes, &head, target.path)
+        .map_err(|r| Box::new(r.in_dialect(dialect)))?;
     let span = |known| fields.get(known).map(|s| s.start as usize..s.end as usize);
     let media = media(fields.value(bytes, Known::ContentType));
     let mut forward = Buf::take(crate::net::buf::IDLE);

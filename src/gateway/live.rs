@@ -74,7 +74,12 @@ impl Live {
     ///
     /// # Errors
     /// A CA file that cannot be used.
-    pub fn build(plan: Plan, cores: usize, previous: Option<&Live>, tls: &TlsConfigs) -> Result<Live, CaError> {
+    pub fn build(
+        plan: Plan,
+        cores: usize,
+        previous: Option<&Live>,
+        tls: &TlsConfigs,
+    ) -> Result<Live, CaError> {
         let mut upstreams = Vec::with_capacity(plan.providers.len());
         for provider in &plan.providers {
             let tls = match provider.origin.scheme {
@@ -106,14 +111,16 @@ fn same_keys(old: &Plan, new: &Plan) -> bool {
         let keys = |p: &Provider| p.keys.iter().map(|k| k.secret.expose().to_owned()).collect::<Vec<_>>();
         a.name == b.name && a.origin == b.origin && keys(a) == keys(b)
     };
-    old.providers.len() == new.providers.len() && old.providers.iter().zip(&new.providers).all(|(a, b)| same(a, b))
+    old.providers.len() == new.providers.len()
+        && old.providers.iter().zip(&new.providers).all(|(a, b)| same(a, b))
 }
 
 /// The numbers that policy decides by.
 fn settings(plan: &Plan) -> policy::Settings {
     let us = |ms: u64| ms.saturating_mul(1000);
     let providers = plan.providers.iter().map(|provider| {
-        let weights: Vec<f64> = provider.keys.iter().map(|k| k.weight).take(policy::settings::KEYS_MAX).collect();
+        let weights: Vec<f64> =
+            provider.keys.iter().map(|k| k.weight).take(policy::settings::KEYS_MAX).collect();
         let mut settings = policy::ProviderSettings::new(&provider.name).with_keys(&weights);
         let t = &provider.timeouts;
         settings.timeouts = policy::Timeouts {

@@ -56,7 +56,11 @@ pub async fn list(client: &mut Client, plan: &Rc<CorePlan>) -> Rc<Vec<ModelEntry
                 *answer = Some(models);
             }
         }
-        if answers.iter().all(Option::is_some) || client.poll_gone(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        if answers.iter().all(Option::is_some) || client.poll_gone(cx).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
     let mut seen = BTreeSet::new();

@@ -230,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_form_names_its_model() {
-        let body = b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n\
+        let body =
+            b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n\
             --x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nopenai/whisper-1\r\n--x--\r\n";
         assert_eq!(model_of_form(body), Some("openai/whisper-1"));
         assert_eq!(model_of_form(b"--x--"), None);

@@ -39,7 +39,9 @@ pub async fn deliver(
     push_reply_fields(exchange, out, &reply);
     exchange.push_facts(out, attempt, overhead_us(inbound, call.sent_us, call.received_us));
     match length {
-        Some(length) if !matches!(reply.status, 204 | 304) => respond::number_field(out, "content-length", length),
+        Some(length) if !matches!(reply.status, 204 | 304) => {
+            respond::number_field(out, "content-length", length)
+        }
         None if chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         _ => {}
     }

@@ -84,12 +84,16 @@ pub struct Running {
 pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
     limits::raise_open_files();
     let chosen = driver::choose(plan.driver).map_err(ServeError::Driver)?;
-    let cores = plan.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let cores =
+        plan.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
     let listeners = listener::bind(plan.listen, cores).map_err(|e| ServeError::Bind(plan.listen, e))?;
     let addr = listeners.first().map_or(Ok(plan.listen), |l| l.local_addr());
     let addr = addr.map_err(|e| ServeError::Bind(plan.listen, e))?;
     let mock = match plan.mock {
-        Some(_) => Some(Mock::start(MockOptions { pacing: Pacing::realistic(), ..MockOptions::default() }).map_err(ServeError::Mock)?),
+        Some(_) => Some(
+            Mock::start(MockOptions { pacing: Pacing::realistic(), ..MockOptions::default() })
+                .map_err(ServeError::Mock)?,
+        ),
         None => None,
     };
     if let Some(mock) = &mock {
@@ -140,7 +144,9 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
         // A worker that fails drops its sender; when all have, no readiness comes any more.
         if readiness.recv_timeout(Duration::from_secs(10)).is_err() {
             let why = running.stop(Duration::ZERO).err();
-            return Err(ServeError::Worker(why.unwrap_or_else(|| std::io::Error::other("a worker did not start"))));
+            return Err(ServeError::Worker(
+                why.unwrap_or_else(|| std::io::Error::other("a worker did not start")),
+            ));
         }
     }
     Ok(running)
@@ -173,7 +179,9 @@ impl Running {
         if let Some(mock) = &self.mock {
             point_at_mock(&mut plan, mock.addr());
         } else if plan.mock.is_some() {
-            return Err(ServeError::Plan("the mock provider cannot be added by a reload; restart instead".to_owned()));
+            return Err(ServeError::Plan(
+                "the mock provider cannot be added by a reload; restart instead".to_owned(),
+            ));
         }
         let mut current = self.live.lock().unwrap_or_else(|e| e.into_inner());
         let live = Live::build(plan, self.senders.len(), Some(&current), &self.tls);
@@ -244,7 +252,10 @@ pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
             reload(&running, options);
             continue;
         }
-        say(&format!("stopping: finishing what runs, for at most {} s; again to stop at once", drain.as_secs()));
+        say(&format!(
+            "stopping: finishing what runs, for at most {} s; again to stop at once",
+            drain.as_secs()
+        ));
         std::thread::spawn(move || {
             for signal in signals.forever() {
                 if signal != SIGHUP {

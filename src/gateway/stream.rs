@@ -131,7 +131,9 @@ pub async fn deliver(
 ) -> Ended {
     let reader = match outbound.back {
         None => Reader::Watch(StreamWatch::new(outbound.api, outbound.dialect)),
-        Some(Back::Chat(back)) => Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds()))),
+        Some(Back::Chat(back)) => {
+            Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds())))
+        }
     };
     let framing = Framing::of(reply.body);
     let pump = Pump {
@@ -434,7 +436,12 @@ impl Pump<'_, '_> {
                 What::Timeout(_) => "the provider stopped sending in the middle of its answer",
                 _ => "the provider's connection broke in the middle of its answer",
             };
-            respond::stream_error(&mut event, self.exchange.inbound.dialect, self.exchange.inbound.api, message);
+            respond::stream_error(
+                &mut event,
+                self.exchange.inbound.dialect,
+                self.exchange.inbound.api,
+                message,
+            );
             let mut out = Buf::take(event.len() + CHUNK_LINE_MAX + 2);
             if self.exchange.inbound.minor > 0 {
                 let mut line = [0; CHUNK_LINE_MAX];

@@ -304,7 +304,8 @@ impl Call {
                 let mut decoder = Decoder::new(ChunkLimits::response());
                 let mut whole = 0;
                 loop {
-                    let progress = decoder.decode(&mut read.filled_mut()[whole..]).map_err(|_| What::Truncated)?;
+                    let progress =
+                        decoder.decode(&mut read.filled_mut()[whole..]).map_err(|_| What::Truncated)?;
                     let rest = whole + progress.consumed;
                     whole += progress.payload;
                     if progress.done {

@@ -97,7 +97,10 @@ async fn work(start: Start) -> std::io::Result<()> {
     // on until it has been quiet for a moment.
     core.timers.sleep(ACCEPT_PAUSE_US * 5).await;
     drop(accepting);
-    while core.stats.connections.get() > 0 && core.stats.exchanges.get() > 0 && clock::now_us() < drain_until.get() {
+    while core.stats.connections.get() > 0
+        && core.stats.exchanges.get() > 0
+        && clock::now_us() < drain_until.get()
+    {
         core.timers.sleep(10_000).await;
     }
     // What idles gets a moment to see its connection end cleanly.
