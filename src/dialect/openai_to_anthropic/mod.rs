@@ -114,7 +114,7 @@ impl From<TranslateError> for GatewayError {
 pub struct Dropped(u32);
 
 impl Dropped {
-    const NAMES: [&'static str; 22] = [
+    const NAMES: [&'static str; 23] = [
         "frequency_penalty",
         "logit_bias",
         "logprobs",
@@ -126,6 +126,7 @@ impl Dropped {
         "reasoning_effort",
         "seed",
         "service_tier",
+        "stop",
         "store",
         "strict",
         "temperature",
