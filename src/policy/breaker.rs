@@ -404,11 +404,13 @@ fn open_until(settings: &BreakerSettings, now_us: u64, trips: u64, random: &mut 
     now_us.saturating_add(random.between(high_us / 5 * 4, high_us))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 #[path = "breaker_tests.rs"]
 mod tests;
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests {
     use super::*;
     use loom::sync::Arc;

@@ -7,13 +7,13 @@ use super::*;
 const S: u64 = 1_000_000;
 
 pub(super) fn core_of(providers: Vec<ProviderSettings>) -> Core {
-    let settings = Arc::new(Settings { providers });
+    let settings = Arc::new(Settings::new(providers));
     let shared = Arc::new(Shared::new(&settings, 1));
     Core::new(settings, shared, 0, 42)
 }
 
 fn chain(core: &Core, providers: &[u16]) -> Chain {
-    let mut chain = Chain::new(RouteId(0));
+    let mut chain = Chain::new(PolicyId(0));
     for &p in providers {
         assert!(chain.push(TargetRef::new(ProviderId(p), core.slot(ProviderId(p), b"m"))));
     }
@@ -30,7 +30,7 @@ fn two() -> (Core, Chain) {
 }
 
 fn ask(now_us: u64) -> Ask {
-    Ask { now_us, deadline_us: None, stream: false, est_input_tokens: 100 }
+    Ask { now_us, est_input_tokens: 100, ..Ask::default() }
 }
 
 fn attempt(step: Step) -> Attempt {
@@ -148,7 +148,7 @@ fn a_limited_key_is_left_alone_until_its_time_and_the_other_key_goes_on() {
 fn a_limited_model_does_not_bench_the_keys_other_models() {
     let mut core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0])]);
     let slots = [core.slot(ProviderId(0), b"big"), core.slot(ProviderId(0), b"small")];
-    let [big, small] = slots.map(|slot| Chain::of(RouteId(0), &[TargetRef::new(ProviderId(0), slot)]));
+    let [big, small] = slots.map(|slot| Chain::of(PolicyId(0), &[TargetRef::new(ProviderId(0), slot)]));
     let mut flight = Flight::begin(&mut core, big, ask(0));
     let first = attempt(flight.next(&mut core, 0));
     flight.settle(&mut core, 0, first.no, hinted(429, Some(60 * S)));
@@ -163,7 +163,7 @@ fn a_revoked_key_is_parked_for_every_model_and_a_forbidden_model_only_for_itself
     for (code, other_model_works) in [(401, false), (403, true)] {
         let mut core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0])]);
         let slots = [core.slot(ProviderId(0), b"big"), core.slot(ProviderId(0), b"small")];
-        let [big, small] = slots.map(|slot| Chain::of(RouteId(0), &[TargetRef::new(ProviderId(0), slot)]));
+        let [big, small] = slots.map(|slot| Chain::of(PolicyId(0), &[TargetRef::new(ProviderId(0), slot)]));
         let mut flight = Flight::begin(&mut core, big, ask(0));
         let first = attempt(flight.next(&mut core, 0));
         flight.settle(&mut core, 0, first.no, status(code));
@@ -205,7 +205,7 @@ fn a_dead_pooled_connection_is_tried_again_once_and_free() {
 #[test]
 fn max_retries_waits_and_asks_the_same_provider_before_the_next() {
     let mut a = ProviderSettings::new("a").with_keys(&[1.0]);
-    a.retry = RetrySettings { max_retries: 2, backoff_initial_us: 500_000, backoff_max_us: 5 * S };
+    a.retry = RetrySettings { max_retries: Some(2), backoff_initial_us: 500_000, backoff_max_us: 5 * S };
     let mut core = core_of(vec![a, ProviderSettings::new("b")]);
     let chain = chain(&core, &[0, 1]);
     let mut flight = Flight::begin(&mut core, chain, ask(0));
@@ -228,7 +228,7 @@ fn max_retries_waits_and_asks_the_same_provider_before_the_next() {
 #[test]
 fn a_rest_longer_than_the_longest_backoff_is_not_waited_for() {
     let mut a = ProviderSettings::new("a").with_keys(&[1.0]);
-    a.retry.max_retries = 1;
+    a.retry.max_retries = Some(1);
     let mut core = core_of(vec![a, ProviderSettings::new("b")]);
     let chain = chain(&core, &[0, 1]);
     for (hint, waits) in [(3 * S, true), (60 * S, false)] {
@@ -267,7 +267,7 @@ fn the_limits_of_an_attempt_follow_the_settings_and_the_callers_deadline() {
 #[test]
 fn a_prompt_too_long_goes_to_a_larger_window_only() {
     let mut core = core_of(["a", "b", "c", "d"].map(ProviderSettings::new).to_vec());
-    let mut list = Chain::new(RouteId(0));
+    let mut list = Chain::new(PolicyId(0));
     for (p, window) in [(0, 8_000), (1, 8_000), (2, 200_000), (3, 0)] {
         let slot = core.slot(ProviderId(p), b"m");
         list.push(TargetRef { context_tokens: window, ..TargetRef::new(ProviderId(p), slot) });
