@@ -36,4 +36,4 @@ mod stream;
 mod upstream;
 mod worker;
 
-pub use serve::{Running, ServeError, ServeOptions, serve, start};
+pub use serve::{Reload, Running, ServeError, ServeOptions, serve, start};
