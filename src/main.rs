@@ -1,5 +1,5 @@
 //! The `sluice` binary.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    sluice::cli::run()
 }
