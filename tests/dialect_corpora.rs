@@ -4,16 +4,22 @@
 //! The recordings are not part of the repository. They are looked for beside it, and where they are absent each test
 //! says so and passes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test helper may stop the test, and says what it skips"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sluice::config::Dialect;
 use sluice::dialect::openai_to_anthropic::{
-    Back, StreamTranslator, TranslateFault, TranslateOptions, translate_answer, translate_request,
+    Back, StreamTranslator, TranslateOptions, translate_answer, translate_request,
 };
 use sluice::dialect::{
-    Api, ErrorKind, EventKind, RetryHints, StreamWatch, Usage, inspect_answer, read_error,
+    Api, ErrorKind, EventKind, RetryHints, StreamWatch, TranslateFault, Usage, inspect_answer, read_error,
 };
 use sluice::wire::sse::Splitter;
 
