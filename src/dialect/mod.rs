@@ -6,6 +6,7 @@
 //! stand.
 
 pub mod answer;
+pub mod anthropic_to_openai;
 pub mod api;
 pub(crate) mod date;
 pub mod edit;
