@@ -1,1 +1,52 @@
 //! The config file, read, checked and compiled to a plan.
+//!
+//! One YAML or JSON file, kept in git. It goes through `load` (bytes to a located tree), `infer` and
+//! `overrides` (what the environment and `--set` add), `env` (`env.NAME` to values), `schema` (tree to typed
+//! rows) and `compile`, `provider`, `names` (rows to the immutable [`Plan`]). Every step reports into the
+//! same list of findings, so one run shows them all.
+//!
+//! Invariants: a plan is complete and consistent, so nothing that serves requests has to check it again; no
+//! secret is in any finding, `Debug` output or explanation; loading never panics.
+//!
+//! Left out: watching the file. `gateway` decides when to load again.
+
+#![forbid(unsafe_code)]
+
+mod beginnings;
+mod bounds;
+mod catalog;
+mod compile;
+pub mod defaults;
+mod diagnostics;
+mod env;
+mod explain;
+mod fallbacks;
+mod greeting;
+mod infer;
+mod known;
+mod load;
+mod names;
+mod overrides;
+mod plan;
+mod provider;
+mod reader;
+mod schema;
+mod secret;
+mod tree;
+mod values;
+
+pub use bounds::{Limits, Retry, Timeouts};
+pub use catalog::{Catalog, Chain, Offered, TargetRef, UnknownModel, UnknownReason};
+pub use compile::parse_listen;
+pub use diagnostics::{ConfigError, Diagnostic, Severity};
+pub use env::Env;
+pub use explain::{Explanation, TargetWords, explain};
+pub use greeting::greeting;
+pub use known::MOCK;
+pub use load::Loader;
+pub use plan::{
+    ClientKey, Dialect, DriverChoice, Key, KeyId, Origin, Plan, PlanSource, Provider, ProviderId, Route,
+    RouteId, Scheme, Slot, SlotId, Target,
+};
+pub use secret::Secret;
+pub use values::{parse_duration_ms, show_bytes, show_ms};

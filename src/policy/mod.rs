@@ -1,1 +1,59 @@
 //! Every decision, as pure functions of their inputs and a clock that is passed in.
+//!
+//! The gateway asks, policy answers: which target and key, how long to wait for it, whether to try again, when to
+//! stop. No socket, no clock, no environment, no heap on the path of a request. Time is microseconds on the
+//! gateway's monotonic clock; randomness comes from a seeded generator; so a simulator can run hours of outages in
+//! milliseconds and repeat any of them.
+//!
+//! One exchange:
+//! ```text
+//! Flight::begin(core, chain, ask)
+//!   -> next()  Attempt  -> make the call ............... settle(no, outcome) -> next() ...
+//!              Wait     -> sleep until then, watch the client -> next()
+//!              Static   -> give the configured answer
+//!              GiveUp   -> answer with the most useful failure
+//! ```
+//!
+//! State lives in three places: [`Flight`] is one exchange's (plain data), [`Core`] is one core's (generator, key
+//! wheels), [`Shared`] is the process's (atomic cells; no locks).
+#![forbid(unsafe_code)]
+
+mod admit;
+mod attempts;
+pub mod balance;
+pub mod breaker;
+pub mod budget;
+pub mod bulkhead;
+mod chain;
+mod compile;
+pub mod cooldown;
+pub mod deadline;
+mod fault;
+mod flight;
+pub mod hedge;
+mod ids;
+mod keys;
+pub mod latency;
+mod random;
+pub mod settings;
+mod settle;
+pub mod shared;
+mod state;
+mod sync;
+mod window;
+
+pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
+pub use chain::{Chain, TargetRef};
+pub use compile::{chain_of, keys_for};
+pub use fault::{ErrorKind, Failure, Fault, Outcome, Signal, Success, TimeoutKind, What, attribute};
+pub use flight::{Ask, Attempt, Flight, Step, WaitReason};
+pub use ids::{KeyId, PolicyId, ProviderId, SlotId, StaticId};
+pub use random::Random;
+pub use settings::{KeySettings, ProviderSettings, RetrySettings, RoutePolicy, Settings, Timeouts};
+pub use settle::Settled;
+pub use shared::Shared;
+pub use state::{Core, Counters};
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod flight_tests;

@@ -1,0 +1,363 @@
+//! The whole configuration compiled to immutable tables.
+//!
+//! Every core holds the same `Arc<Plan>` for as long as an exchange lasts; a reload publishes another one.
+//! Ids are indexes into these tables and mean nothing in another plan.
+//!
+//! Invariants: `providers` is not empty; every id in the plan is in range; a provider has at most
+//! `u16::MAX` keys and the weights of its keys sum to more than zero; `slots[i]` for `i < providers.len()` is
+//! the catch-all slot of provider `i`; a route has 1 to [`CHAIN_TARGETS_MAX`](super::defaults) targets without
+//! duplicates. Durations are milliseconds, sizes are bytes.
+//!
+//! Left out: anything that changes while serving (breakers, cooldowns, counters). `policy` keeps those, in
+//! tables indexed by the ids here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::bounds::{Limits, Retry, Timeouts};
+use super::catalog::Catalog;
+use super::diagnostics::Diagnostic;
+use super::secret::Secret;
+
+/// Index into [`Plan::providers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProviderId(pub u16);
+
+/// Index into [`Provider::keys`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub u16);
+
+/// Index into [`Plan::routes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u16);
+
+/// Index into [`Plan::slots`]: a small integer for "this model at this provider", for breakers and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId(pub u16);
+
+/// The configuration a gateway runs on.
+#[derive(Debug)]
+pub struct Plan {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Number of workers; `None` is one per core the process may run on.
+    pub workers: Option<usize>,
+    /// Which I/O driver to use.
+    pub driver: DriverChoice,
+    /// Bounds on what clients and providers may send.
+    pub limits: Limits,
+    /// Timeouts of providers that set none of their own.
+    pub timeouts: Timeouts,
+    /// Everyone who can answer, in the order of the file.
+    pub providers: Vec<Provider>,
+    /// The chains that `fallbacks` describes.
+    pub routes: Vec<Route>,
+    /// Every pair of provider and model that has state of its own; the first `providers.len()` are the
+    /// providers' catch-alls for models the configuration does not name.
+    pub slots: Vec<Slot>,
+    /// How a model name finds its chain.
+    pub catalog: Catalog,
+    /// Who gets `/v1/*` requests that name no model.
+    pub default_provider: ProviderId,
+    /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.
+    pub mock: Option<ProviderId>,
+    /// Time that running exchanges get after SIGTERM.
+    pub drain_timeout_ms: u64,
+    /// Host names a request may carry, lower case, without port; empty allows every name.
+    pub allowed_hosts: Vec<Box<str>>,
+    /// `Origin` values a request may carry; a request with any other origin comes from a foreign web page.
+    pub allowed_origins: Vec<Box<str>>,
+    /// When not empty, a client must present one of these.
+    pub client_keys: Vec<ClientKey>,
+    /// Where the configuration came from.
+    pub source: PlanSource,
+    /// What is odd about it.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Where a plan came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanSource {
+    /// A file.
+    File(PathBuf),
+    /// The environment: the variables whose keys are used, without their values; none for the mock provider.
+    Environment(Vec<Box<str>>),
+}
+
+/// Which I/O driver to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// io_uring where the kernel allows it, else epoll.
+    #[default]
+    Auto,
+    /// io_uring or refuse to start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl DriverChoice {
+    /// The names a file and the command line use.
+    pub const NAMES: [(&'static str, DriverChoice); 3] =
+        [("auto", DriverChoice::Auto), ("io_uring", DriverChoice::IoUring), ("epoll", DriverChoice::Epoll)];
+
+    /// The name a file and the command line use.
+    pub fn name(self) -> &'static str {
+        match self {
+            DriverChoice::Auto => "auto",
+            DriverChoice::IoUring => "io_uring",
+            DriverChoice::Epoll => "epoll",
+        }
+    }
+}
+
+/// The family of wire APIs a provider speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// Chat Completions, Responses, Embeddings and the rest of `api.openai.com`; bearer keys.
+    OpenAi,
+    /// Messages of `api.anthropic.com`; keys in `x-api-key`.
+    Anthropic,
+}
+
+impl Dialect {
+    /// The names a file uses.
+    pub const NAMES: [(&'static str, Dialect); 2] =
+        [("openai", Dialect::OpenAi), ("anthropic", Dialect::Anthropic)];
+
+    /// The name a file uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::OpenAi => "openai",
+            Dialect::Anthropic => "anthropic",
+        }
+    }
+}
+
+/// Whether a provider is reached in the clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Plain HTTP.
+    Http,
+    /// HTTP over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// The port a URL without one means.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+
+    /// `http` or `https`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// Where a provider is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// In the clear or not.
+    pub scheme: Scheme,
+    /// Lower-case name or address; an IPv6 address without its brackets.
+    pub host: Box<str>,
+    /// TCP port, 1 to 65535.
+    pub port: u16,
+}
+
+impl Origin {
+    /// The value of a `Host` field: brackets around IPv6, the port unless it is the scheme's own (RFC 9110 7.2).
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.to_string() };
+        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+/// Someone who answers.
+#[derive(Clone, Debug)]
+pub struct Provider {
+    /// Its name in the file, in model names and in metrics.
+    pub name: Box<str>,
+    /// The APIs it speaks.
+    pub dialect: Dialect,
+    /// Where it is.
+    pub origin: Origin,
+    /// The path before `/chat/completions` or `/messages`: `""`, `/v1`, `/openai/v1`; no trailing slash.
+    pub base_path: Box<str>,
+    /// Its credentials; empty for a provider that wants none.
+    pub keys: Vec<Key>,
+    /// Timeouts of attempts at it.
+    pub timeouts: Timeouts,
+    /// How it is retried.
+    pub retry: Retry,
+    /// Fields added to every request to it; names in lower case.
+    pub extra_headers: Vec<(Box<str>, Secret)>,
+    /// Models the file declares for it. A declaration, not a restriction.
+    pub models: Vec<Box<str>>,
+    /// Most calls in flight to it; `None` is no bound.
+    pub concurrency: Option<u32>,
+    /// Most calls that wait for a place when `concurrency` is reached.
+    pub queue: Option<u32>,
+    /// Most connections to it from the process; `None` is no bound.
+    pub max_connections: Option<u32>,
+    /// An idle connection to it is closed after this.
+    pub idle_ms: u64,
+    /// PEM files with certificate authorities trusted beside the built-in ones.
+    pub extra_ca: Vec<PathBuf>,
+}
+
+impl Provider {
+    /// The share of requests that key `id` gets among all keys, 0 to 1.
+    pub fn key_share(&self, id: KeyId) -> f64 {
+        let sum: f64 = self.keys.iter().map(|key| key.weight).sum();
+        self.keys.get(usize::from(id.0)).map_or(0.0, |key| key.weight / sum)
+    }
+}
+
+/// One credential of a provider.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// A name that is safe to print: the one in the file, else the variable, else `key-N` counted from 1.
+    pub name: Box<str>,
+    /// The credential; a valid field value (RFC 9110 5.5).
+    pub secret: Secret,
+    /// Weight as written, finite and not negative; its share is its fraction of the sum.
+    pub weight: f64,
+    /// When set, the only models this key may be used for, by the provider's own names.
+    pub models: Option<Vec<Box<str>>>,
+}
+
+impl Key {
+    /// Whether the key may be used for `model` (the provider's own name for it).
+    pub fn allows(&self, model: &str) -> bool {
+        self.models.as_ref().is_none_or(|models| models.iter().any(|own| **own == *model))
+    }
+}
+
+/// A key that a client of the gateway presents.
+#[derive(Clone, Debug)]
+pub struct ClientKey {
+    /// A name that is safe to print.
+    pub name: Box<str>,
+    /// What the client must send.
+    pub secret: Secret,
+}
+
+/// An ordered chain of targets.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The model name it is for; `*` for the chain of every request.
+    pub name: Box<str>,
+    /// Targets in order. For a route of one model the first is that model.
+    pub targets: Vec<Target>,
+}
+
+/// A provider and the model to ask it for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Who is asked.
+    pub provider: ProviderId,
+    /// The provider's name for the model; `None` asks for the model the client asked for.
+    pub model: Option<Box<str>>,
+    /// The state the target shares with every other use of the same pair.
+    pub slot: SlotId,
+}
+
+/// A pair of provider and model with state of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The provider.
+    pub provider: ProviderId,
+    /// The model; `None` for all models the configuration does not name.
+    pub model: Option<Box<str>>,
+}
+
+impl Plan {
+    /// The provider of `id`.
+    ///
+    /// # Panics
+    /// When `id` is of another plan.
+    pub fn provider(&self, id: ProviderId) -> &Provider {
+        &self.providers[usize::from(id.0)]
+    }
+
+    /// Whether a request with this `Host` is for us: DNS rebinding brings foreign names to a loopback port.
+    /// The port is not compared: it changes on the way through containers, and a foreign page cannot choose
+    /// one of these names.
+    pub fn allows_host(&self, host: &[u8]) -> bool {
+        if self.allowed_hosts.is_empty() {
+            return true;
+        }
+        let name = match host.first() {
+            Some(b'[') => host.iter().position(|byte| *byte == b']').map_or(host, |end| &host[..=end]),
+            _ => host.iter().rposition(|byte| *byte == b':').map_or(host, |colon| &host[..colon]),
+        };
+        self.allowed_hosts.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a request with this `Origin` is allowed.
+    pub fn allows_origin(&self, origin: &[u8]) -> bool {
+        self.allowed_origins.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(origin))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::Loader;
+    use super::*;
+
+    fn plan(text: &str) -> Plan {
+        let loader = Loader { file: Some("t.yaml".into()), ..Loader::default() };
+        loader.load_text(text, &|_| Some("key".to_owned())).unwrap()
+    }
+
+    #[test]
+    fn a_plan_can_be_shared_between_cores() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<Plan>();
+    }
+
+    #[test]
+    fn on_loopback_only_the_machines_own_names_are_hosts() {
+        let plan = plan("providers: {openai: {}}\nallowed_hosts: [sluice.internal]");
+        for host in
+            ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "[::1]", "sluice.internal:80"]
+        {
+            assert!(plan.allows_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            "rebind.evil.example",
+            "localhost.evil.example:8080",
+            "127.0.0.1.nip.io",
+            "0.0.0.0",
+            "[::1",
+            "::1",
+        ] {
+            assert!(!plan.allows_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn elsewhere_hosts_are_restricted_only_by_the_file() {
+        assert!(plan("listen: 0.0.0.0:8080").allows_host(b"anything"));
+        assert!(plan("allowed_hosts: ['*']").allows_host(b"anything"));
+        let own = plan("{listen: '0.0.0.0:8080', allowed_hosts: [a.example]}");
+        assert!(own.allows_host(b"a.example") && !own.allows_host(b"b.example"));
+    }
+
+    #[test]
+    fn no_foreign_web_page_is_allowed_unless_named() {
+        assert!(!plan("{}").allows_origin(b"https://app.example"));
+        let own = plan("allowed_origins: ['https://app.example']");
+        assert!(own.allows_origin(b"https://app.example") && !own.allows_origin(b"https://app.example.evil"));
+    }
+}

@@ -1,0 +1,261 @@
+//! The record of what an exchange tried, and what it says when it gives up.
+//!
+//! Prevents: an error that names the last failure when an earlier one says what to do. Everything tried is kept
+//! inline (no heap), with the targets that were passed over and why, and one failure is picked as the most
+//! useful: what the caller can act on goes before what will pass by itself, and that before what only the
+//! operator can fix.
+
+use super::fault::{Failure, Fault, What};
+use super::ids::{KeyId, ProviderId};
+use super::settings::{ATTEMPTS_MAX, CHAIN_MAX};
+
+/// Why an attempt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The first upstream call of the exchange.
+    First,
+    /// Another call to the same target: after a wait, with another key, or on a fresh connection.
+    Retry,
+    /// The next target.
+    Fallback,
+    /// A second call while the first is slow.
+    Hedge,
+}
+
+impl Reason {
+    /// The stable word for headers, logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Reason::First => "first",
+            Reason::Retry => "retry",
+            Reason::Fallback => "fallback",
+            Reason::Hedge => "hedge",
+        }
+    }
+}
+
+/// One upstream call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttemptRecord {
+    /// Who was called.
+    pub provider: ProviderId,
+    /// With which key.
+    pub key: Option<KeyId>,
+    /// Index of the target in the chain as the exchange walked it.
+    pub target: u8,
+    /// Why it was made.
+    pub reason: Reason,
+    /// What came of it; `None` while it runs.
+    pub what: Option<What>,
+    /// Whose fault; `None` while it runs, and when it was nobody's.
+    pub fault: Option<Fault>,
+    /// When it began, gateway clock.
+    pub started_us: u64,
+    /// How long it took, microseconds; 0 while it runs.
+    pub elapsed_us: u64,
+}
+
+impl AttemptRecord {
+    /// The HTTP status that failed it, if that is what failed it.
+    pub fn status(&self) -> Option<u16> {
+        match self.what {
+            Some(What::Status(status)) => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// Why a target was passed over without a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SkipReason {
+    /// Every key that may serve the model is cooling or parked.
+    KeysCooling,
+    /// No key may serve the model.
+    NoKey,
+    /// The breaker is open, or its one probe is out.
+    BreakerOpen,
+    /// The same provider failed, and the retry budget is spent.
+    BudgetSpent,
+    /// The money for retries of this minute is spent.
+    MoneySpent,
+    /// Less time is left than the target needs to its first token.
+    TooLate,
+    /// The provider has as many calls as it may, and the queue is full or timed out.
+    Full,
+    /// The window is known to be no larger than the one that was too small.
+    WindowTooSmall,
+}
+
+impl SkipReason {
+    /// Every reason, in order.
+    pub const ALL: [SkipReason; 8] = [
+        SkipReason::KeysCooling,
+        SkipReason::NoKey,
+        SkipReason::BreakerOpen,
+        SkipReason::BudgetSpent,
+        SkipReason::MoneySpent,
+        SkipReason::TooLate,
+        SkipReason::Full,
+        SkipReason::WindowTooSmall,
+    ];
+
+    /// The stable word for logs and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            SkipReason::KeysCooling => "keys_cooling",
+            SkipReason::NoKey => "no_key",
+            SkipReason::BreakerOpen => "breaker_open",
+            SkipReason::BudgetSpent => "retry_budget",
+            SkipReason::MoneySpent => "retry_cost",
+            SkipReason::TooLate => "deadline",
+            SkipReason::Full => "full",
+            SkipReason::WindowTooSmall => "context_window",
+        }
+    }
+}
+
+/// A target that was passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skip {
+    /// Why.
+    pub reason: SkipReason,
+    /// When it may be worth asking again, gateway clock; `None` when time does not help.
+    pub until_us: Option<u64>,
+}
+
+/// Every upstream call of one exchange, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempts {
+    records: [Option<AttemptRecord>; ATTEMPTS_MAX],
+    len: u8,
+}
+
+impl Attempts {
+    pub(crate) fn new() -> Self {
+        Attempts { records: [None; ATTEMPTS_MAX], len: 0 }
+    }
+
+    pub(crate) fn push(&mut self, record: AttemptRecord) -> Option<u8> {
+        let no = self.len;
+        *self.records.get_mut(usize::from(no))? = Some(record);
+        self.len += 1;
+        Some(no)
+    }
+
+    pub(crate) fn record_mut(&mut self, no: u8) -> Option<&mut AttemptRecord> {
+        self.records.get_mut(usize::from(no))?.as_mut()
+    }
+
+    /// The calls in order.
+    pub fn iter(&self) -> impl Iterator<Item = &AttemptRecord> {
+        self.records.iter().flatten()
+    }
+
+    /// The call with this number.
+    pub fn record(&self, no: u8) -> Option<&AttemptRecord> {
+        self.records.get(usize::from(no))?.as_ref()
+    }
+
+    /// Calls made.
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// True before the first call.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// True when no further call may be made for this exchange.
+    pub fn is_full(&self) -> bool {
+        self.len() == ATTEMPTS_MAX
+    }
+}
+
+/// Why no further attempt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The request is at fault: the provider's answer is passed on as it is.
+    Caller,
+    /// Targets were tried, and each one failed.
+    Failed,
+    /// No target could be tried: breakers open, keys cooling, providers full.
+    Unavailable,
+    /// The caller's time is up, or too short for any target.
+    Deadline,
+    /// The answer had begun; it can only be cut.
+    Committed,
+    /// The gateway stopped the exchange.
+    Cancelled,
+    /// The build step this call belongs to has used up its failures, money or time.
+    StepExhausted,
+}
+
+/// The end of an exchange without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GiveUp {
+    /// Why.
+    pub cause: Cause,
+    /// Number of the attempt whose failure is the most useful to show; `None` when nothing was tried.
+    pub best: Option<u8>,
+    /// Everything tried.
+    pub attempts: Attempts,
+    /// By target of the chain: why it was passed over.
+    pub skips: [Option<Skip>; CHAIN_MAX],
+    /// Time until the first target may be worth asking again, microseconds; `None` when time does not help.
+    pub retry_after_us: Option<u64>,
+    /// `Some(false)` when the client's own retry cannot help now: it is told so. `None`: left to the client.
+    pub should_retry: Option<bool>,
+}
+
+impl GiveUp {
+    /// The record of the most useful failure.
+    pub fn best(&self) -> Option<&AttemptRecord> {
+        self.attempts.record(self.best?)
+    }
+}
+
+/// How useful a failure is to the caller; higher is shown first, the earlier attempt among equals.
+pub(crate) fn usefulness(failure: &Failure) -> u8 {
+    match failure.fault {
+        Fault::Caller => 100,
+        Fault::ContextLength => 90,
+        Fault::Rate => 80,
+        Fault::Capacity if failure.status().is_some() => 70,
+        Fault::Capacity => 60,
+        Fault::Answer => 50,
+        Fault::Money => 40,
+        Fault::Key => 30,
+        Fault::Model => 20,
+        Fault::Deadline => 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seventeenth_attempt_has_no_place() {
+        let mut attempts = Attempts::new();
+        let record = AttemptRecord {
+            provider: ProviderId(0),
+            key: None,
+            target: 0,
+            reason: Reason::First,
+            what: None,
+            fault: None,
+            started_us: 0,
+            elapsed_us: 0,
+        };
+        for no in 0..ATTEMPTS_MAX as u8 {
+            assert!(!attempts.is_full());
+            assert_eq!(attempts.push(record), Some(no));
+        }
+        assert!(attempts.is_full());
+        assert_eq!(attempts.push(record), None);
+        assert_eq!(attempts.iter().count(), ATTEMPTS_MAX);
+    }
+}

@@ -1,0 +1,260 @@
+//! A breaker, seen from the requests it lets through.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const S: u64 = SECOND_US;
+
+struct Bench {
+    breaker: Breaker,
+    settings: BreakerSettings,
+    random: Random,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Bench { breaker: Breaker::new(2), settings: BreakerSettings::default(), random: Random::new(9) }
+    }
+
+    fn say(&mut self, now_us: u64, verdict: Verdict) -> Option<Trip> {
+        self.say_on(0, now_us, now_us, None, verdict)
+    }
+
+    fn say_on(
+        &mut self,
+        core: usize,
+        now_us: u64,
+        started_us: u64,
+        ticket: Option<ProbeTicket>,
+        verdict: Verdict,
+    ) -> Option<Trip> {
+        self.breaker.record(&self.settings, core, now_us, started_us, ticket, verdict, &mut self.random)
+    }
+
+    fn fail(&mut self, now_us: u64) -> Option<Trip> {
+        self.say(now_us, Verdict::Fails { tokens: 10 })
+    }
+
+    fn work(&mut self, now_us: u64) -> Option<Trip> {
+        self.say(now_us, Verdict::Works { first_token_us: 1000 })
+    }
+
+    fn door(&self, now_us: u64) -> Door {
+        self.breaker.door(&self.settings, now_us)
+    }
+
+    /// Opens it and returns when it may be probed.
+    fn trip(&mut self, now_us: u64) -> u64 {
+        while self.fail(now_us).is_none() {}
+        match self.door(now_us) {
+            Door::Shut(until) => until,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn five_failures_in_a_row_open_it_and_four_do_not() {
+    let mut b = Bench::new();
+    for _ in 0..4 {
+        assert_eq!(b.fail(S), None);
+    }
+    assert_eq!(b.work(S), None);
+    for _ in 0..4 {
+        assert_eq!(b.fail(S), None);
+    }
+    assert_eq!(b.door(S), Door::Open);
+    assert_eq!(b.fail(S), Some(Trip::InRow));
+    assert!(matches!(b.door(S), Door::Shut(until) if (2 * S..=S * 9 / 4).contains(&until)));
+}
+
+#[test]
+fn failures_on_different_cores_add_up() {
+    let mut b = Bench::new();
+    let opened: Vec<_> = (0..5).map(|n| b.say_on(n % 2, S, S, None, Verdict::Fails { tokens: 1 })).collect();
+    assert_eq!(opened, [None, None, None, None, Some(Trip::InRow)]);
+}
+
+#[test]
+fn half_of_twenty_failures_open_it_and_half_of_nineteen_do_not() {
+    let mut b = Bench::new();
+    for n in 0..18 {
+        assert_eq!(if n % 2 == 0 { b.fail(S) } else { b.work(S) }, None);
+    }
+    assert_eq!(b.fail(S), None, "nineteen calls are too few for a share");
+    assert_eq!(b.fail(S), Some(Trip::Share));
+    assert_eq!(b.breaker.view(S).opened, [0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_share_below_half_never_opens_it() {
+    let mut b = Bench::new();
+    for n in 0..1000u64 {
+        let now = n * S / 20;
+        let opened = if n % 5 < 2 { b.fail(now) } else { b.work(now) };
+        assert_eq!(opened, None);
+    }
+}
+
+#[test]
+fn slow_answers_open_it_only_when_asked_to() {
+    for (limit, opens) in [(None, false), (Some(5 * S), true)] {
+        let mut b = Bench::new();
+        b.settings.slow_call_us = limit;
+        let opened = (0..40).find_map(|n| b.say(S, Verdict::Works { first_token_us: (n % 2) * 15 * S }));
+        assert_eq!(opened.is_some(), opens);
+        assert!(opened.is_none_or(|trip| trip == Trip::Slow));
+    }
+}
+
+#[test]
+fn an_answer_exactly_at_the_slow_limit_is_not_slow() {
+    let mut b = Bench::new();
+    b.settings.slow_call_us = Some(5 * S);
+    assert!((0..40).all(|_| b.say(S, Verdict::Works { first_token_us: 5 * S }).is_none()));
+    let opened: Vec<_> =
+        (0..40).filter_map(|_| b.say(30 * S, Verdict::Works { first_token_us: 5 * S + 1 })).collect();
+    assert_eq!(opened, [Trip::Slow]);
+}
+
+#[test]
+fn two_failures_with_huge_prompts_open_it_and_one_does_not() {
+    let mut b = Bench::new();
+    assert_eq!(b.say(S, Verdict::Fails { tokens: 900_000 }), None);
+    assert_eq!(b.say(S, Verdict::Fails { tokens: 200 }), Some(Trip::Tokens));
+    let mut b = Bench::new();
+    assert_eq!(b.say(S, Verdict::Fails { tokens: 250_000 }), None);
+    assert_eq!(b.say(S, Verdict::Fails { tokens: 250_000 }), None, "exactly the limit is within it");
+    assert_eq!(b.say(S, Verdict::Fails { tokens: 1 }), Some(Trip::Tokens));
+}
+
+#[test]
+fn one_probe_goes_through_and_its_success_lets_traffic_ramp_up() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    assert_eq!(b.breaker.claim_probe(due - 1, due + S), None);
+    assert_eq!(b.door(due), Door::Probe);
+    let ticket = b.breaker.claim_probe(due, due + 8 * S).expect("due");
+    assert_eq!(b.breaker.claim_probe(due + 1, due + 8 * S), None);
+    assert_eq!(b.door(due + 1), Door::Shut(due + 8 * S));
+    let back = due + S;
+    b.say_on(1, back, due, Some(ticket), Verdict::Works { first_token_us: 1 });
+    assert_eq!(b.door(back), Door::Ajar(100));
+    assert_eq!(b.door(back + 5 * S), Door::Ajar(500));
+    assert_eq!(b.door(back + 10 * S), Door::Open);
+    b.work(back + 10 * S);
+    assert_eq!(b.breaker.view(back + 10 * S).phase, Phase::Closed);
+    assert_eq!(b.breaker.view(back + 10 * S).trips, 0);
+}
+
+#[test]
+fn failed_probes_double_the_wait_up_to_thirty_seconds() {
+    let mut b = Bench::new();
+    let mut now = b.trip(S);
+    for expected in [2, 4, 8, 16, 24, 24] {
+        let ticket = b.breaker.claim_probe(now, now + S).expect("due");
+        assert_eq!(b.say_on(0, now, now, Some(ticket), Verdict::Fails { tokens: 1 }), Some(Trip::Probe));
+        let Door::Shut(until) = b.door(now) else { panic!() };
+        assert!((expected * S..=(expected * S * 5 / 4).min(30 * S)).contains(&(until - now)), "{expected}");
+        now = until;
+    }
+}
+
+#[test]
+fn eight_minutes_of_outage_see_at_most_thirty_probes() {
+    for seed in 0..200 {
+        let mut b = Bench { random: Random::new(seed), ..Bench::new() };
+        let mut now = b.trip(0);
+        let mut probes = 0;
+        while now < 480 * S {
+            let ticket = b.breaker.claim_probe(now, now + S).expect("due");
+            b.say_on(0, now, now, Some(ticket), Verdict::Fails { tokens: 1 });
+            probes += 1;
+            let Door::Shut(until) = b.door(now) else { panic!() };
+            assert!(until - now <= 30 * S, "a recovery is found within thirty seconds");
+            now = until;
+        }
+        assert!(probes <= 30, "{probes}");
+    }
+}
+
+#[test]
+fn a_probe_that_says_nothing_opens_again_for_as_long_as_before() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    let ticket = b.breaker.claim_probe(due, due + S).expect("due");
+    b.say_on(0, due, due, Some(ticket), Verdict::Unknown);
+    assert!(matches!(b.door(due), Door::Shut(until) if (due + S..=due + S * 5 / 4).contains(&until)));
+    assert_eq!(b.breaker.view(due).trips, 1);
+}
+
+#[test]
+fn a_probe_that_never_reports_loses_its_lease() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    let lost = b.breaker.claim_probe(due, due + 8 * S).expect("due");
+    assert_eq!(b.breaker.claim_probe(due + 8 * S - 1, due + 9 * S), None);
+    let second = b.breaker.claim_probe(due + 8 * S, due + 8 * S).expect("the lease is over");
+    b.say_on(0, due + 9 * S, due, Some(lost), Verdict::Works { first_token_us: 1 });
+    assert!(!matches!(b.door(due + 9 * S), Door::Ajar(_)), "its late word no longer counts");
+    b.say_on(0, due + 9 * S, due, Some(second), Verdict::Works { first_token_us: 1 });
+    assert!(matches!(b.door(due + 9 * S), Door::Ajar(_)));
+}
+
+#[test]
+fn stragglers_of_an_outage_neither_close_nor_reopen_it() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    b.work(due);
+    assert_eq!(b.door(due), Door::Probe, "a late success does not close it");
+    let ticket = b.breaker.claim_probe(due, due + S).expect("due");
+    b.say_on(0, due + S, due, Some(ticket), Verdict::Works { first_token_us: 1 });
+    for _ in 0..50 {
+        assert_eq!(b.say_on(0, due + 2 * S, S, None, Verdict::Fails { tokens: 1 }), None);
+    }
+    assert!(matches!(b.door(due + 2 * S), Door::Ajar(_)));
+}
+
+#[test]
+fn a_relapse_while_ramping_opens_it_for_longer() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    let ticket = b.breaker.claim_probe(due, due + S).expect("due");
+    b.say_on(0, due, due, Some(ticket), Verdict::Works { first_token_us: 1 });
+    let until = b.trip(due + S);
+    assert!((2 * S..=S * 5 / 2).contains(&(until - due - S)));
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_at_most_one_probe_is_out(
+        steps in prop::collection::vec((0u64..3 * S, 0u8..4, 0usize..2), 1..300), seed: u64,
+    ) {
+        let mut b = Bench { random: Random::new(seed), ..Bench::new() };
+        let mut now = 0;
+        let mut held: Option<(ProbeTicket, u64)> = None;
+        for (gap, action, core) in steps {
+            now += gap;
+            held = held.filter(|&(_, lease)| now < lease);
+            match (action, held) {
+                (0, _) => {
+                    if let Some(ticket) = b.breaker.claim_probe(now, now + 5 * S) {
+                        prop_assert!(held.is_none(), "a second probe while one is out");
+                        held = Some((ticket, now + 5 * S));
+                    }
+                }
+                (1, Some((ticket, _))) => {
+                    let verdict = if seed.is_multiple_of(2) { Verdict::Works { first_token_us: 1 } } else { Verdict::Unknown };
+                    b.say_on(core, now, now, Some(ticket), verdict);
+                    held = None;
+                }
+                (2, _) => { b.say_on(core, now, now, None, Verdict::Works { first_token_us: 1 }); }
+                _ => { b.say_on(core, now, now, None, Verdict::Fails { tokens: 1 }); }
+            }
+            if let Door::Shut(until) = b.door(now) {
+                prop_assert!(until > now && until <= now + 30 * S);
+            }
+        }
+    }
+}

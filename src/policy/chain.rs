@@ -1,0 +1,109 @@
+//! The targets of one exchange, in the order they are tried.
+
+use super::ids::{PolicyId, ProviderId, SlotId, StaticId};
+use super::settings::CHAIN_MAX;
+
+/// One place an attempt can go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetRef {
+    /// Who answers.
+    pub provider: ProviderId,
+    /// The (provider, model) pair's cells; from [`super::Core::slot`].
+    pub slot: SlotId,
+    /// Keys of the provider that may serve this model, one bit each; all ones when every key may.
+    pub keys: u64,
+    /// Targets next to each other with the same number, not 0, are equals: the balancer orders them. 0 means "as
+    /// written".
+    pub group: u8,
+    /// Share among equals, any unit.
+    pub weight: u32,
+    /// Context window in tokens; 0 when unknown.
+    pub context_tokens: u32,
+    /// Price of an input token in nano-dollars; `None` when unpriced.
+    pub input_nano_usd: Option<u32>,
+}
+
+impl TargetRef {
+    /// A target with nothing known but where it is.
+    pub fn new(provider: ProviderId, slot: SlotId) -> Self {
+        TargetRef { provider, slot, keys: !0, group: 0, weight: 1, context_tokens: 0, input_nano_usd: None }
+    }
+}
+
+/// An ordered chain of up to [`CHAIN_MAX`] targets, perhaps closed by a static answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    targets: [TargetRef; CHAIN_MAX],
+    len: u8,
+    /// The policy of the route this chain came from.
+    pub policy: PolicyId,
+    /// Answer to give when no target can.
+    pub static_answer: Option<StaticId>,
+}
+
+impl Chain {
+    /// A chain without targets.
+    pub fn new(policy: PolicyId) -> Self {
+        let none = TargetRef::new(ProviderId(0), SlotId(0));
+        Chain { targets: [none; CHAIN_MAX], len: 0, policy, static_answer: None }
+    }
+
+    /// A chain of these targets; what exceeds [`CHAIN_MAX`] is left out.
+    pub fn of(policy: PolicyId, targets: &[TargetRef]) -> Self {
+        let mut chain = Chain::new(policy);
+        for &target in targets {
+            if !chain.push(target) {
+                break;
+            }
+        }
+        chain
+    }
+
+    /// Adds a target at the end; false when the chain is full.
+    pub fn push(&mut self, target: TargetRef) -> bool {
+        if self.len() == CHAIN_MAX {
+            return false;
+        }
+        self.targets[self.len()] = target;
+        self.len += 1;
+        true
+    }
+
+    /// The targets in order.
+    pub fn targets(&self) -> &[TargetRef] {
+        &self.targets[..self.len()]
+    }
+
+    /// The targets in order, to be reordered.
+    pub(crate) fn targets_mut(&mut self) -> &mut [TargetRef] {
+        let len = self.len();
+        &mut self.targets[..len]
+    }
+
+    /// Targets in the chain.
+    pub fn len(&self) -> usize {
+        usize::from(self.len)
+    }
+
+    /// True for a chain without targets.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_holds_sixteen_targets_and_refuses_the_seventeenth() {
+        let mut chain = Chain::new(PolicyId(0));
+        for slot in 0..CHAIN_MAX as u16 {
+            assert!(chain.push(TargetRef::new(ProviderId(0), SlotId(slot))));
+        }
+        assert!(!chain.push(TargetRef::new(ProviderId(0), SlotId(99))));
+        assert_eq!(chain.len(), CHAIN_MAX);
+        let slots: Vec<u16> = chain.targets().iter().map(|t| t.slot.0).collect();
+        assert_eq!(slots, (0..16).collect::<Vec<u16>>());
+    }
+}

@@ -1,0 +1,170 @@
+//! The numbers that decisions are made from: a plan compiled to small tables.
+//!
+//! Policy takes numbers indexed by small ids, not a config file, so that every mechanism can be tested and
+//! simulated without one. The gateway compiles a [`Settings`] from each plan once; it is immutable, and shared by
+//! all cores. Names stay in the plan; here a provider is known by its index and by a hash of its name.
+
+use super::balance::Balance;
+use super::breaker::BreakerSettings;
+use super::budget::BudgetSettings;
+use super::bulkhead::BulkheadSettings;
+use super::cooldown::CooldownSettings;
+use super::hedge::HedgeSettings;
+
+/// Targets in one chain, at most; the rest is a config error.
+pub const CHAIN_MAX: usize = 16;
+/// Upstream calls made for one exchange, at most.
+pub const ATTEMPTS_MAX: usize = 16;
+/// Keys of one provider, at most: eligibility is a 64-bit mask.
+pub const KEYS_MAX: usize = 64;
+
+/// One second, in the unit of every clock and duration here.
+pub const SECOND_US: u64 = 1_000_000;
+
+/// The limits on one provider's attempts. Microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name, connect and TLS together.
+    pub connect_us: u64,
+    /// From the start of an attempt to the first content-bearing event of a stream.
+    pub first_token_us: u64,
+    /// Between two events of a stream, or two reads of a body.
+    pub token_gap_us: u64,
+    /// From the start of an attempt to the end of its answer.
+    pub total_us: u64,
+    /// `default_request_timeout_in_seconds`: the whole answer of one attempt, or its first token when streaming.
+    pub attempt_us: Option<u64>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect_us: 2 * SECOND_US,
+            first_token_us: 300 * SECOND_US,
+            token_gap_us: 120 * SECOND_US,
+            total_us: 600 * SECOND_US,
+            attempt_us: None,
+        }
+    }
+}
+
+/// Retries on the last target of a chain when the configuration says nothing. 2: as many as the official SDKs make,
+/// so that nothing is lost by telling them not to.
+pub const LAST_TARGET_RETRIES: u8 = 2;
+
+/// Retries on the same provider: Bifrost's `max_retries`, `retry_backoff_initial`, `retry_backoff_max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetrySettings {
+    /// Further attempts on the same target before the next one is asked. `None`: none while another target is left,
+    /// because asking it at once is faster than any wait; on the last one up to [`LAST_TARGET_RETRIES`], after
+    /// failures that cannot have been billed.
+    pub max_retries: Option<u8>,
+    /// Wait before the first retry, microseconds; doubled for each further one, times 0.8 to 1.2.
+    pub backoff_initial_us: u64,
+    /// The longest wait, microseconds; also the longest Retry-After that is worth waiting for.
+    pub backoff_max_us: u64,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        RetrySettings { max_retries: None, backoff_initial_us: 500_000, backoff_max_us: 5 * SECOND_US }
+    }
+}
+
+/// One credential.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeySettings {
+    /// Share of this key among the keys of its provider that may be used; 0 makes it a standby, used when no key
+    /// with a weight can be.
+    pub weight: f64,
+}
+
+/// One provider.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderSettings {
+    /// Hash of the provider's name ([`super::shared::identity`]), so that state survives a reload that reorders.
+    pub identity: u64,
+    /// Hash of the names of its keys, in order.
+    pub key_identity: u64,
+    /// Credentials, at most [`KEYS_MAX`]; none for a provider that needs none.
+    pub keys: Vec<KeySettings>,
+    /// Limits on its attempts.
+    pub timeouts: Timeouts,
+    /// Retries on it.
+    pub retry: RetrySettings,
+    /// How a 429 cools a key.
+    pub cooldown: CooldownSettings,
+    /// When its targets are left alone.
+    pub breaker: BreakerSettings,
+    /// How much may be sent again.
+    pub budget: BudgetSettings,
+    /// How many calls at a time.
+    pub bulkhead: BulkheadSettings,
+}
+
+impl ProviderSettings {
+    /// A provider with every default, known by `name`.
+    pub fn new(name: &str) -> Self {
+        ProviderSettings {
+            identity: super::shared::identity(name.as_bytes()),
+            key_identity: 0,
+            keys: Vec::new(),
+            timeouts: Timeouts::default(),
+            retry: RetrySettings::default(),
+            cooldown: CooldownSettings::RATE,
+            breaker: BreakerSettings::default(),
+            budget: BudgetSettings::default(),
+            bulkhead: BulkheadSettings::default(),
+        }
+    }
+
+    /// The same provider with these key weights.
+    pub fn with_keys(mut self, weights: &[f64]) -> Self {
+        assert!(weights.len() <= KEYS_MAX, "at most {KEYS_MAX} keys a provider");
+        self.keys = weights.iter().map(|&weight| KeySettings { weight }).collect();
+        self
+    }
+}
+
+/// What a route may set for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoutePolicy {
+    /// How targets that are equals share.
+    pub balance: Balance,
+    /// Second calls for slow first ones; `None`: off, because both bill.
+    pub hedge: Option<HedgeSettings>,
+}
+
+/// Everything policy needs to know of a plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// By [`super::ProviderId`].
+    pub providers: Vec<ProviderSettings>,
+    /// By [`super::PolicyId`]; the first is for routes that set nothing.
+    pub policies: Vec<RoutePolicy>,
+    /// From the arrival of a request to the end of its answer, over all attempts and waits, microseconds.
+    pub exchange_total_us: u64,
+    /// `max_retry_cost_usd_per_minute`, in nano-dollars; `None`: no limit in money.
+    pub retry_nano_usd_per_minute: Option<u64>,
+    /// What an input token of an unpriced model is taken to cost under that limit. 15 dollars a million: the dearest
+    /// of the common models, because unknown is not free.
+    pub unpriced_input_nano_usd: u32,
+}
+
+impl Settings {
+    /// Defaults for these providers.
+    pub fn new(providers: Vec<ProviderSettings>) -> Self {
+        Settings {
+            providers,
+            policies: vec![RoutePolicy::default()],
+            exchange_total_us: Timeouts::default().total_us,
+            retry_nano_usd_per_minute: None,
+            unpriced_input_nano_usd: 15_000,
+        }
+    }
+
+    /// The policy of a route; the default one for an unknown id.
+    pub fn policy(&self, id: super::ids::PolicyId) -> RoutePolicy {
+        self.policies.get(usize::from(id.0)).copied().unwrap_or_default()
+    }
+}
