@@ -104,3 +104,42 @@ fn a_missing_variable_is_named_with_its_place_and_what_to_do() {
     assert!(found.message.contains("`OPENAI_KEY` is not set"), "{error}");
     assert!(found.help.as_deref().is_some_and(|help| help.contains("OPENAI_KEY")), "{error}");
 }
+
+/// Reads `tests/configs/broken.txt`: sections of `=== name`, the file, `---`, and what is said about it.
+/// `SLUICE_BLESS=1` writes down what is said now.
+#[test]
+fn what_is_wrong_with_a_file_is_said_with_its_place_and_what_to_do() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/configs/broken.txt");
+    let table = std::fs::read_to_string(&path).expect("the table is there");
+    let env = |name: &str| {
+        let value = match name {
+            "K" => "sk-canary1",
+            "K2" => "sk-canary2",
+            "EMPTY" => " ",
+            "BREAK" => "canary\nx",
+            "OPENAI_API_KEY" | "ANTHROPIC_API_KEY" => "canary",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    };
+    let loader = Loader { file: Some("f.yaml".into()), ..Loader::default() };
+    let mut actual = String::new();
+    for section in table.split("=== ").skip(1) {
+        let (name, rest) = section.split_once('\n').expect("a section has a name");
+        let (text, _) = rest.split_once("---\n").expect("a section has an expectation");
+        // A file with a document marker of its own cannot stand in this format.
+        let text = text.replace("-- -\n", "---\n");
+        let said: Vec<String> = match loader.load_text(&text, &env) {
+            Ok(plan) => plan.warnings.iter().map(ToString::to_string).collect(),
+            Err(error) => vec![error.to_string()],
+        };
+        assert!(!said.is_empty(), "nothing is wrong with: {name}");
+        let text = text.replace("---\n", "-- -\n");
+        actual.push_str(&format!("=== {name}\n{text}---\n{}\n\n", said.join("\n")));
+    }
+    assert!(!actual.lines().filter(|line| line.starts_with("f.yaml:")).any(|line| line.contains("canary")));
+    if std::env::var_os("SLUICE_BLESS").is_some() {
+        std::fs::write(&path, &actual).expect("the table can be written");
+    }
+    assert_eq!(actual, table, "SLUICE_BLESS=1 writes down the new text; read the difference first");
+}

@@ -115,7 +115,7 @@ pub(super) fn timeouts(file: &TimeoutsFile, base: Timeouts) -> Timeouts {
     }
 }
 
-/// Warns of timeouts that can never fire because the total comes first.
+/// Warns of timeouts that were written and can never fire because the total comes first.
 pub(super) fn warn_of_timeouts(file: &TimeoutsFile, effective: &Timeouts, report: &mut Report) {
     let Some(at) = file.at else { return };
     for (name, written, ms) in [
@@ -124,7 +124,7 @@ pub(super) fn warn_of_timeouts(file: &TimeoutsFile, effective: &Timeouts, report
         ("token_gap", file.token_gap, effective.token_gap_ms),
         ("attempt", file.attempt, effective.attempt_ms.unwrap_or(0)),
     ] {
-        if (written.is_some() || file.total.is_some()) && ms > effective.total_ms {
+        if written.is_some() && ms > effective.total_ms {
             let message = format!(
                 "the {name} timeout of {} never fires: the total of {} comes first",
                 super::show_ms(ms),

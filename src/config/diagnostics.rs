@@ -4,8 +4,8 @@
 //! wrong in one sentence and what to do in another. All problems of a file are reported together, because a
 //! user who fixes one per run gives up after three.
 //!
-//! Invariant: a message never contains a value that came from an environment variable, nor the value of a
-//! key. Text that stood in the file is quoted only through [`quoted`], which cuts it short and hides what
+//! Invariant: a message never contains the value of a key, of a header or of the variable a setting in
+//! question came from. Text that stood in the file is quoted only through [`quoted`], which cuts it short and hides what
 //! looks like a credential.
 //!
 //! Left out: source snippets. `file:line:column` is what editors and CI annotate, and a snippet would print
@@ -101,7 +101,7 @@ impl std::error::Error for ConfigError {}
 pub(super) enum At {
     /// In the file, both counted from 1.
     File { line: u32, column: u32 },
-    /// By the `--set` with this index.
+    /// By the flag with this index.
     Flag(u16),
     /// Nowhere: inferred from the environment.
     Nowhere,
@@ -120,7 +120,7 @@ impl Report {
         Report { file: file.to_owned(), flags: Vec::new(), found: Vec::new(), dropped: 0 }
     }
 
-    /// Names the flags that [`At::Flag`] points to; only their paths, because a value may be a key.
+    /// Names the flags that [`At::Flag`] points to, without their values: one may be a key.
     pub(super) fn name_flags(&mut self, flags: Vec<String>) {
         self.flags = flags;
     }
@@ -142,7 +142,7 @@ impl Report {
             At::File { line, column } => (self.file.clone(), line, column),
             At::Flag(index) => {
                 let flag = self.flags.get(usize::from(index)).map_or("", String::as_str);
-                (format!("--set {flag}"), 0, 0)
+                (flag.to_owned(), 0, 0)
             }
             At::Nowhere => (self.file.clone(), 0, 0),
         };
@@ -156,7 +156,7 @@ impl Report {
         match at {
             At::File { line, column } => format!("line {line}, column {column}"),
             At::Flag(index) => {
-                format!("`--set {}`", self.flags.get(usize::from(index)).map_or("", String::as_str))
+                format!("`{}`", self.flags.get(usize::from(index)).map_or("", String::as_str))
             }
             At::Nowhere => "the environment".to_owned(),
         }

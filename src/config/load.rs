@@ -36,25 +36,26 @@ pub struct Loader {
 impl Loader {
     /// Reads and compiles the configuration. `env` looks up variables.
     pub fn load(&self, env: Env<'_>) -> Result<Plan, ConfigError> {
-        let Some(path) = &self.file else { return self.compile(None, "", env) };
-        let mut report = Report::new(&path.display().to_string());
-        match read(path, &mut report) {
-            Some(text) => self.compile(Some(path), &text, env),
-            None => {
-                Err(ConfigError { diagnostics: report.close().err().map_or(Vec::new(), |e| e.diagnostics) })
+        let Some(path) = &self.file else { return self.load_bytes(b"", env) };
+        let name = path.display().to_string();
+        match read(path) {
+            Ok(bytes) => self.load_bytes(&bytes, env),
+            Err((message, help)) => {
+                let mut report = Report::new(&name);
+                report.error(At::Nowhere, "", message, help);
+                Err(ConfigError {
+                    diagnostics: report.close().err().map_or_else(Vec::new, |error| error.diagnostics),
+                })
             }
         }
     }
 
-    /// Compiles `text` as if it were the content of `self.file`.
-    pub fn load_text(&self, text: &str, env: Env<'_>) -> Result<Plan, ConfigError> {
-        self.compile(self.file.as_deref(), text, env)
-    }
-
-    fn compile(&self, path: Option<&Path>, text: &str, env: Env<'_>) -> Result<Plan, ConfigError> {
+    /// Compiles `bytes` as if they were the content of `self.file`; without a file they are ignored.
+    pub fn load_bytes(&self, bytes: &[u8], env: Env<'_>) -> Result<Plan, ConfigError> {
+        let path = self.file.as_deref();
         let name = path.map_or("(environment)".to_owned(), |path| path.display().to_string());
         let mut report = Report::new(&name);
-        let plan = self.steps(path, text, env, &mut report);
+        let plan = decode(bytes, &mut report).and_then(|text| self.steps(path, text, env, &mut report));
         let warnings = report.close()?;
         match plan {
             Some(mut plan) => {
@@ -66,8 +67,12 @@ impl Loader {
         }
     }
 
+    /// [`Loader::load_bytes`] for text.
+    pub fn load_text(&self, text: &str, env: Env<'_>) -> Result<Plan, ConfigError> {
+        self.load_bytes(text.as_bytes(), env)
+    }
+
     fn steps(&self, path: Option<&Path>, text: &str, env: Env<'_>, report: &mut Report) -> Option<Plan> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut root = match path {
             None => Node::new(At::Nowhere, Value::Map(Vec::new())),
             Some(_) => tree::parse(text, report)?,
@@ -85,61 +90,65 @@ impl Loader {
             variables = found;
             infer::insert(&mut root, providers);
         }
-        overrides::apply(&mut root, &self.sets, report);
+        overrides::apply(&mut root, &self.flags(), report);
         if inferred {
             infer::mock_when_empty(&mut root);
         }
         env::expand(&mut root, "", env, report);
-        let mut file = schema::read(&root, report);
-        if let Some(listen) = self.listen {
-            file.listen = file.listen.map(|word| super::reader::Word { text: listen.to_string(), ..word });
-        }
+        let file = schema::read(&root, report);
         let source = match path {
             Some(path) => PlanSource::File(path.to_owned()),
             None => PlanSource::Environment(variables),
         };
         let directory = path.and_then(Path::parent);
         let around = Surroundings { table: &table, env, directory, source };
-        let mut plan = compile::compile(&file, around, report)?;
-        plan.listen = self.listen.unwrap_or(plan.listen);
-        plan.workers = self.workers.or(plan.workers);
-        plan.driver = self.driver.unwrap_or(plan.driver);
-        Some(plan)
+        compile::compile(&file, around, report)
+    }
+
+    /// All flags as overrides; those with a name of their own come last, because they are more exact.
+    fn flags(&self) -> Vec<overrides::Flag> {
+        let mut flags: Vec<overrides::Flag> =
+            self.sets.iter().map(|text| overrides::Flag::set(text)).collect();
+        let mut own = |name: &str, value: Option<String>| {
+            flags.extend(value.map(|value| overrides::Flag::own(name, &value)));
+        };
+        own("listen", self.listen.map(|listen| listen.to_string()));
+        own("workers", self.workers.map(|workers| workers.to_string()));
+        own("driver", self.driver.map(|driver| driver.name().to_owned()));
+        flags
     }
 }
 
-/// The text of the file at `path`.
-fn read(path: &Path, report: &mut Report) -> Option<String> {
-    use std::io::Read;
-    let mut fail = |message: String, help: &str| {
-        report.error(At::Nowhere, "", message, help);
-        None
-    };
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return fail("the config file does not exist".to_owned(), "check the path given with --config");
-        }
-        Err(error) => {
-            return fail(format!("the config file cannot be opened: {error}"), "check its permissions");
-        }
-    };
+/// The bytes of the file at `path`, or what is wrong and what to do.
+fn read(path: &Path) -> Result<Vec<u8>, (String, &'static str)> {
+    use std::io::{ErrorKind, Read};
+    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => ("the config file does not exist".to_owned(), "check the path"),
+        _ => (format!("the config file cannot be opened: {error}"), "check its permissions"),
+    })?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return fail("this is a directory, not a config file".to_owned(), "name the file inside it");
+        return Err(("this is a directory, not a config file".to_owned(), "name the file inside it"));
     }
     let mut bytes = Vec::new();
-    // One byte more than allowed, so that a file at the limit passes and one past it is seen.
-    if let Err(error) = file.take(defaults::CONFIG_BYTES_MAX as u64 + 1).read_to_end(&mut bytes) {
-        return fail(format!("the config file cannot be read: {error}"), "");
-    }
+    // One byte more than allowed, so that a file past the limit is seen and not cut.
+    file.take(defaults::CONFIG_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| (format!("the config file cannot be read: {error}"), "check the file system"))?;
+    Ok(bytes)
+}
+
+/// `bytes` as text, without a byte order mark.
+fn decode<'b>(bytes: &'b [u8], report: &mut Report) -> Option<&'b str> {
     if bytes.len() > defaults::CONFIG_BYTES_MAX {
         let most = values::show_bytes(defaults::CONFIG_BYTES_MAX as u64);
-        return fail(format!("the file is larger than {most}"), "this is probably not a config file");
+        let message = format!("the file is larger than {most}");
+        report.error(At::Nowhere, "", message, "this is probably not a config file");
+        return None;
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Some(text),
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Some(text.strip_prefix('\u{feff}').unwrap_or(text)),
         Err(error) => {
-            let (line, column) = position(error.as_bytes(), error.utf8_error().valid_up_to());
+            let (line, column) = position(bytes, error.valid_up_to());
             let help = "save the file as UTF-8";
             report.error(At::File { line, column }, "", "the file is not UTF-8 from here on", help);
             None

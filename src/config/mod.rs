@@ -10,6 +10,8 @@
 //!
 //! Left out: watching the file. `gateway` decides when to load again.
 
+#![forbid(unsafe_code)]
+
 mod beginnings;
 mod bounds;
 mod catalog;
@@ -19,6 +21,7 @@ mod diagnostics;
 mod env;
 mod explain;
 mod fallbacks;
+mod greeting;
 mod infer;
 mod known;
 mod load;
@@ -38,6 +41,7 @@ pub use compile::parse_listen;
 pub use diagnostics::{ConfigError, Diagnostic, Severity};
 pub use env::Env;
 pub use explain::{Explanation, TargetWords, explain};
+pub use greeting::greeting;
 pub use known::MOCK;
 pub use load::Loader;
 pub use plan::{
@@ -45,4 +49,4 @@ pub use plan::{
     RouteId, Scheme, Slot, SlotId, Target,
 };
 pub use secret::Secret;
-pub use values::{show_bytes, show_ms};
+pub use values::{parse_duration_ms, show_bytes, show_ms};

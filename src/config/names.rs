@@ -96,7 +96,15 @@ impl Builder<'_> {
                     let slot = self.slot(provider, model);
                     self.alias(name, slot, report);
                 }
-                Some((_, None)) => self.no_model(word, report),
+                Some((_, None)) => {
+                    let message = format!("{} is a provider; an alias needs one of its models", word.shown());
+                    report.error(
+                        word.at,
+                        &word.path,
+                        message,
+                        "write provider/model, for example openai/gpt-4o-mini",
+                    );
+                }
                 None => {}
             }
         }

@@ -10,13 +10,33 @@
 use super::diagnostics::{At, Report, quoted};
 use super::tree::{self, Name, Node, Value};
 
+/// One override.
+pub(super) struct Flag {
+    /// The flag as messages name it.
+    label: String,
+    /// `PATH=VALUE`.
+    text: String,
+}
+
+impl Flag {
+    /// A `--set` flag.
+    pub(super) fn set(text: &str) -> Self {
+        let path = text.split_once('=').map_or("", |(path, _)| path);
+        Flag { label: format!("--set {path}"), text: text.to_owned() }
+    }
+
+    /// A flag named like the setting it overrides.
+    pub(super) fn own(name: &str, value: &str) -> Self {
+        Flag { label: format!("--{name}"), text: format!("{name}={value}") }
+    }
+}
+
 /// Applies `flags` in order; what cannot be applied is reported.
-pub(super) fn apply(root: &mut Node, flags: &[String], report: &mut Report) {
-    let paths = flags.iter().map(|flag| flag.split_once('=').map_or("", |(path, _)| path).to_owned());
-    report.name_flags(paths.collect());
+pub(super) fn apply(root: &mut Node, flags: &[Flag], report: &mut Report) {
+    report.name_flags(flags.iter().map(|flag| flag.label.clone()).collect());
     for (index, flag) in flags.iter().enumerate() {
         let at = At::Flag(u16::try_from(index).unwrap_or(u16::MAX));
-        let Some((path, value)) = flag.split_once('=') else {
+        let Some((path, value)) = flag.text.split_once('=') else {
             report.error(
                 at,
                 "",
@@ -124,7 +144,7 @@ mod tests {
     fn applied(text: &str, flags: &[&str]) -> Result<Node, String> {
         let mut report = Report::new("f");
         let mut root = tree::parse(text, &mut report).unwrap();
-        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let flags: Vec<Flag> = flags.iter().map(|flag| Flag::set(flag)).collect();
         apply(&mut root, &flags, &mut report);
         report.close().map(|_| root).map_err(|error| error.to_string())
     }

@@ -7,6 +7,7 @@
 //! Invariant: no message holds a key, an `extra_headers` value or a URL that came from a variable.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::bounds::{Retry, Timeouts};
@@ -19,7 +20,7 @@ use super::plan::{Dialect, Key, Origin, Provider, Scheme};
 use super::reader::{Word, join};
 use super::schema::{KeyFile, ProviderFile};
 use super::secret::Secret;
-use super::values;
+use super::values::{self, show_ms};
 
 /// What all providers share.
 pub(super) struct Common<'e> {
@@ -59,7 +60,7 @@ pub(super) fn compile(file: &ProviderFile, common: &Common<'_>, report: &mut Rep
     extra_ca.extend(certificates(&file.extra_ca_files, common.directory, report));
     let extra_headers = headers(&file.network.extra_headers, report);
     let (origin, base_path) = address?;
-    if origin.scheme == Scheme::Http && !keys.is_empty() && !is_local(&origin.host) {
+    if origin.scheme == Scheme::Http && !keys.is_empty() && !is_near(&origin.host) {
         let message = format!("keys of {} travel unencrypted over http", name.shown());
         let at = file.base_url.as_ref().or(file.network.base_url.as_ref()).map_or(name.at, |url| url.at);
         report.warn(at, &name.path, message, "use https, or keep the traffic inside a trusted network");
@@ -217,7 +218,10 @@ pub(super) fn keys(rows: &[KeyFile], owner: &str, report: &mut Report) -> Vec<Ke
             continue;
         }
         if !taken.insert(name.clone()) {
-            let message = format!("two keys of `{owner}` are called {}", quoted(&name));
+            let message = format!(
+                "two keys of `{owner}` are called {}",
+                row.name.as_ref().map_or_else(|| quoted(&name), Word::shown)
+            );
             report.error(row.at, &row.path, message, "give each a `name` of its own, or remove one");
         }
         let models: Vec<Box<str>> = row.models.iter().map(|word| word.text.as_str().into()).collect();
@@ -281,6 +285,13 @@ fn effective_timeouts(file: &ProviderFile, common: &Common<'_>, report: &mut Rep
             report.error(at, &file.name.path, message, "keep one of the two");
         } else if slot == 0 {
             effective.attempt_ms = Some(ms);
+            if ms > effective.total_ms {
+                let message = format!(
+                    "`{bifrost_name}` never fires: the total of {} comes first",
+                    show_ms(effective.total_ms)
+                );
+                report.warn(at, &file.name.path, message, "lower it, or raise `timeouts.total`");
+            }
         } else {
             effective.token_gap_ms = ms;
         }
@@ -346,8 +357,15 @@ fn headers(pairs: &[(Word, Word)], report: &mut Report) -> Vec<(Box<str>, Secret
     headers
 }
 
-fn is_local(host: &str) -> bool {
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Whether `host` is on this machine or on a private network, where plain HTTP is the owner's business.
+fn is_near(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(own)) => own.is_loopback() || own.is_private() || own.is_link_local(),
+        Ok(IpAddr::V6(own)) => own.is_loopback() || own.is_unique_local() || own.is_unicast_link_local(),
+        // A name without a dot is one of a container network or of this machine.
+        Err(_) => {
+            !host.contains('.')
+                || [".localhost", ".local", ".internal", ".svc"].iter().any(|end| host.ends_with(end))
+        }
+    }
 }

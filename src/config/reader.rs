@@ -102,7 +102,7 @@ impl<'n> Item<'n> {
                 parsed
             }
             _ => {
-                self.mismatch(report, "a number", "");
+                self.mismatch(report, "a number", "write digits without quotes, for example 0.7");
                 None
             }
         }
@@ -162,7 +162,7 @@ impl<'n> Item<'n> {
                     values::show_bytes(least),
                     values::show_bytes(most)
                 );
-                self.error(report, format!("`{}` is not a size it can have", self.path), help);
+                self.error(report, format!("`{}` is not a size, or out of range", self.path), help);
                 None
             }
         }
@@ -245,7 +245,11 @@ impl<'n> Fields<'n> {
             if self.asked.contains(&name.text.as_str()) {
                 continue;
             }
-            let place = if self.path.is_empty() { "the top level".to_owned() } else { quoted(&self.path) };
+            let place = if self.path.is_empty() {
+                "at the top level".to_owned()
+            } else {
+                format!("in {}", quoted(&self.path))
+            };
             let help = if let Some((_, words)) = advice.iter().find(|(other, _)| *other == name.text) {
                 (*words).to_owned()
             } else if let Some(near) = nearest(&name.text, self.asked.iter().copied()) {
@@ -255,7 +259,7 @@ impl<'n> Fields<'n> {
                 known.sort_unstable();
                 format!("known keys here: {}", known.join(", "))
             };
-            let message = format!("unknown key {} in {place}", quoted(&name.text));
+            let message = format!("unknown key {} {place}", quoted(&name.text));
             report.error(name.at, &join(&self.path, &name.text), message, help);
         }
     }

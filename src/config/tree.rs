@@ -118,7 +118,8 @@ pub(super) fn parse_quiet(text: &str) -> Result<Node, serde_saphyr::Error> {
         budget: serde_saphyr::budget! {
             max_depth: defaults::CONFIG_DEPTH_MAX,
             max_nodes: defaults::CONFIG_NODES_MAX,
-            max_documents: 1,
+            // One is allowed; the second gives a better message than the budget does.
+            max_documents: 2,
         },
         with_snippet: false,
         // `no` and `on` stay strings: a model called `no` must not turn into `false`.

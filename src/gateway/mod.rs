@@ -1,1 +1,39 @@
 //! The life of a request, the workers that carry it, start, reload and drain.
+//!
+//! ```text
+//! serve ── worker (one per core) ── client (one task per connection)
+//!                                      inbound    head and body of one request, bounded
+//!                                      guard      may this request be served at all
+//!                                      local      /healthz, /readyz, /v1/models: answered here
+//!                                      exchange   walks the chain that policy gives:
+//!                                        outbound   our own head + the client's body with spans patched
+//!                                        upstream   one connection: send, response head, body
+//!                                        answer     a whole answer, inspected, then delivered
+//!                                        stream     events: held until content, then forwarded at once
+//!                                        relay      bytes of other APIs, passed on as they come
+//!                                      respond    what the gateway itself has to say
+//! ```
+//!
+//! Invariants: one task per client connection, which owns the exchange and borrows an upstream connection;
+//! nothing is sent to the client before an attempt is known to be worth delivering (*commit*); after it no other
+//! attempt takes over, and a stream that breaks ends with an error event and without a clean end.
+
+mod answer;
+mod client;
+mod core;
+mod exchange;
+mod guard;
+mod inbound;
+mod live;
+mod local;
+mod models;
+mod outbound;
+mod relay;
+mod respond;
+mod serve;
+mod stats;
+mod stream;
+mod upstream;
+mod worker;
+
+pub use serve::{Reload, Running, ServeError, ServeOptions, serve, start};

@@ -77,14 +77,21 @@ pub fn chain_of(core: &Core, plan: &Plan, asked: &str, resolved: &config::Chain)
     for target in resolved.iter(plan, asked) {
         let model = target.model.unwrap_or(asked);
         let slot = core.slot(target.provider, model.as_bytes());
-        let keys = plan.provider(target.provider).keys.iter().take(KEYS_MAX).enumerate();
-        let allowed = keys.filter(|(_, key)| key.allows(model)).fold(0u64, |mask, (i, _)| mask | 1 << i);
-        let keys = if plan.provider(target.provider).keys.is_empty() { !0 } else { allowed };
+        let keys = keys_for(plan.provider(target.provider), model);
         if !chain.push(TargetRef { keys, ..TargetRef::new(target.provider, slot) }) {
             break;
         }
     }
     chain
+}
+
+/// The keys of `provider` that may be used for `model`, one bit each; all ones for a provider that needs none.
+pub fn keys_for(provider: &config::Provider, model: &str) -> u64 {
+    if provider.keys.is_empty() {
+        return !0;
+    }
+    let keys = provider.keys.iter().take(KEYS_MAX).enumerate();
+    keys.filter(|(_, key)| key.allows(model)).fold(0, |mask, (i, _)| mask | 1 << i)
 }
 
 #[cfg(test)]

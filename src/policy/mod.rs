@@ -49,7 +49,7 @@ mod window;
 
 pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
 pub use chain::{Chain, TargetRef};
-pub use compile::chain_of;
+pub use compile::{chain_of, keys_for};
 pub use fault::{ErrorKind, Failure, Fault, Outcome, Signal, Success, TimeoutKind, What, attribute};
 pub use flight::{Ask, Attempt, Flight, Step, WaitReason};
 pub use ids::{KeyId, PolicyId, ProviderId, SlotId, StaticId};

@@ -1,0 +1,92 @@
+//! OpenAI Chat and Completions chunks, as OpenAI and the many who copied it send them.
+
+use super::{EventKind, Finish, Seen};
+use crate::dialect::json::Cursor;
+use crate::dialect::usage;
+
+/// Reads one chunk. Providers put usage on an extra chunk, on the finish chunk, on every chunk, or in `x_groq`;
+/// whichever has it is taken.
+pub(super) fn look(seen: &mut Seen, data: &[u8]) -> EventKind {
+    let mut cursor = Cursor::new(data);
+    let mut has_choices = None;
+    let (mut content, mut other, mut error, mut has_usage) = (false, false, false, false);
+    cursor.object(|cursor, name| match name {
+        b"choices" => {
+            let mut any = false;
+            cursor.array(|cursor| {
+                any = true;
+                let choice = read_choice(seen, cursor);
+                content |= choice.content;
+                other |= choice.finish.is_some();
+                error |= choice.finish == Some(Finish::Error);
+            });
+            has_choices = Some(any);
+        }
+        b"usage" => {
+            if let Some(usage) = usage::read_openai(cursor) {
+                seen.usage = Some(usage);
+                has_usage = true;
+            }
+        }
+        b"x_groq" => {
+            cursor.object(|cursor, name| match name {
+                b"usage" => seen.usage = usage::read_openai(cursor).or(seen.usage),
+                b"error" => error |= !cursor.skip().is_null(),
+                _ => {}
+            });
+        }
+        b"error" => error |= !cursor.skip().is_empty(),
+        // vLLM and its kin send a bare error object as a chunk.
+        b"object" | b"type" => error |= cursor.skip().is("error"),
+        _ => {}
+    });
+    match has_choices {
+        _ if error => EventKind::Error,
+        Some(true) if content => EventKind::Content,
+        Some(true) if other => EventKind::Other,
+        Some(false) if has_usage => EventKind::UsageOnly,
+        Some(_) => EventKind::Preamble,
+        None => EventKind::Other,
+    }
+}
+
+/// What one choice of a chunk holds.
+#[derive(Default)]
+struct Choice {
+    content: bool,
+    finish: Option<Finish>,
+}
+
+fn read_choice(seen: &mut Seen, cursor: &mut Cursor<'_>) -> Choice {
+    let mut choice = Choice::default();
+    let mut index = 0;
+    cursor.object(|cursor, name| match name {
+        b"index" => index = cursor.skip().count().unwrap_or(0),
+        b"delta" | b"message" => {
+            cursor.object(|cursor, name| match name {
+                b"role" | b"name" => {}
+                // Anything else that is not empty is something a user or a program acts on: content, refusal,
+                // reasoning under its three names, tool calls, audio, images, annotations.
+                b"tool_calls" | b"function_call" => {
+                    let calls = !cursor.skip().is_empty();
+                    seen.tool_calls |= calls;
+                    choice.content |= calls;
+                }
+                _ => choice.content |= !cursor.skip().is_empty(),
+            });
+        }
+        b"text" => choice.content |= !cursor.skip().is_empty(),
+        b"finish_reason" => {
+            choice.finish =
+                cursor.skip().content().filter(|reason| !reason.is_empty()).map(Finish::of_openai);
+        }
+        _ => {}
+    });
+    let bit = 1 << index.min(63);
+    seen.choices |= bit;
+    if let Some(finish) = choice.finish {
+        seen.finished |= bit;
+        seen.finish(finish);
+    }
+    choice
+}

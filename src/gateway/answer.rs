@@ -1,0 +1,112 @@
+//! A whole answer: read, inspected, then delivered. Nothing goes to the client before all of it is there, so that a
+//! truncated, empty or false answer is still a failed attempt that another target can make good.
+
+use crate::dialect::{self, openai_to_anthropic};
+use crate::net::gather::Side;
+use crate::net::{Buf, buf, clock};
+use crate::policy::{Attempt, Outcome, Signal, Success, What};
+
+use super::client::After;
+use super::exchange::{Ended, Exchange, kind_for_policy, overhead_us};
+use super::outbound::{Back, Outbound};
+use super::respond;
+use super::upstream::{ANSWER_MAX, Broken, By, Call, Content, Reply};
+
+/// Reads and delivers a whole answer.
+pub async fn deliver(
+    exchange: &mut Exchange<'_>,
+    mut call: Call,
+    reply: Reply,
+    read: Buf,
+    outbound: &Outbound,
+    attempt: &Attempt,
+    by: By,
+) -> Ended {
+    let body = match call.body(exchange.client, &reply, read, ANSWER_MAX, by).await {
+        Ok(body) => body,
+        Err(broken) => {
+            if !matches!(broken, Broken::ClientGone) {
+                call.spoil();
+                call.end(exchange.client).await;
+            }
+            return broken.into();
+        }
+    };
+    let first_token_us = call.received_us.saturating_sub(call.sent_us);
+    let (sent_us, received_us) = (call.sent_us, call.received_us);
+    call.end(exchange.client).await;
+    if body.is_empty() {
+        return Ended::Failed(Signal::Transport(What::EmptyBody), None);
+    }
+    let seen = dialect::inspect_answer(outbound.api, outbound.dialect, body.filled());
+    if seen.error {
+        let error = dialect::error::read_error(reply.status, &Default::default(), body.filled());
+        let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
+        let signal = Signal::ErrorInOk { kind: kind_for_policy(error.kind), retry_after_us, stream: false };
+        return Ended::failed_with(signal, error);
+    }
+    if !seen.complete {
+        // Text that is not JSON at all never came from this API; JSON that stops early was cut.
+        let what = if reply.content == Content::Json { What::Truncated } else { What::BadContentType };
+        return Ended::Failed(Signal::Transport(what), None);
+    }
+    let body = match &outbound.back {
+        None => body,
+        Some(Back::Chat(back)) => {
+            let mut said = Buf::take(body.len() + 256);
+            let now = clock::unix_seconds();
+            match openai_to_anthropic::translate_answer(body.filled(), back, now, said.as_vec()) {
+                Ok(_) => said,
+                Err(_) => return Ended::Failed(Signal::Transport(What::BadBody), None),
+            }
+        }
+    };
+    let keep = respond::keeps(exchange.client, exchange.inbound);
+    let Some(mut gather) = exchange.client.gather.take() else { return Ended::Gone };
+    gather.reset();
+    if gather.own.capacity() == 0 {
+        gather.own = Buf::take(buf::IDLE);
+    }
+    let out = gather.own.as_vec();
+    respond::status_line(out, reply.status);
+    push_reply_fields(exchange, out, &reply);
+    exchange.push_facts(out, attempt, overhead_us(exchange.inbound, sent_us, received_us));
+    respond::number_field(out, "content-length", body.len() as u64);
+    respond::connection(out, keep, exchange.inbound.minor);
+    out.extend_from_slice(b"\r\n");
+    let (head_len, body_len) = (out.len(), body.len());
+    gather.body = body;
+    let mut fits = gather.piece(Side::Own, 0..head_len);
+    if !exchange.inbound.is_head {
+        fits &= gather.piece(Side::Body, 0..body_len);
+    }
+    exchange.client.gather = Some(gather);
+    let written = fits && exchange.client.write_gather().await.is_ok();
+    let usage = seen.usage.unwrap_or_default();
+    let success = Outcome::Success(Success {
+        first_token_us,
+        input_tokens: u32::try_from(usage.prompt()).unwrap_or(u32::MAX),
+        output_tokens: u32::try_from(usage.output).unwrap_or(u32::MAX),
+        cost_nano_usd: 0,
+    });
+    let after = match (written, keep) {
+        (false, _) => After::Cut,
+        (true, true) => After::Keep,
+        (true, false) => After::Close,
+    };
+    Ended::Delivered(after, success)
+}
+
+/// Appends the provider's fields that the client may see, and a request id in any case.
+pub fn push_reply_fields(exchange: &Exchange<'_>, out: &mut Vec<u8>, reply: &Reply) {
+    out.extend_from_slice(reply.lines.filled());
+    if !reply.has_request_id {
+        match reply.lines.filled().get(reply.request_id.clone()) {
+            Some(id) if !id.is_empty() => respond::field(out, "x-request-id", id),
+            _ => {
+                let id = respond::request_id(exchange.client.core.next_id());
+                respond::field(out, "x-request-id", &id);
+            }
+        }
+    }
+}

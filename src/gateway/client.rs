@@ -1,0 +1,249 @@
+//! One client connection: requests in, answers out, one at a time.
+//!
+//! While an exchange runs, one read stays armed on the connection. It is the next request's read, and it is how a
+//! client that leaves is noticed at once: its end of stream cancels the exchange. A client that shuts its sending
+//! direction down while it waits counts as gone, since no SDK does that.
+//!
+//! Limits: bytes that arrive during an exchange (pipelining) are kept up to [`EARLY_MAX`]; then nothing more is read
+//! until the answer is out.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use crate::net::{Buf, Conn, Deadline, Gather, buf, clock};
+
+use super::core::Core;
+use super::exchange;
+use super::inbound::Arrived;
+use super::respond;
+
+/// Bytes kept of requests that a client pipelines behind the one at hand.
+const EARLY_MAX: usize = 64 * 1024;
+/// What is read and thrown away before a connection with an unread body is closed, and for how long.
+const LINGER_BYTES: usize = 64 * 1024;
+const LINGER_US: u64 = 1_000_000;
+/// A client that reads slower than this for a whole answer is stuck; added to the write timeout.
+const SLOWEST_READER_BYTES_PER_S: u64 = 16 * 1024;
+
+/// What becomes of the connection after an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next request may come.
+    Keep,
+    /// The answer is out; close so that it arrives.
+    Close,
+    /// The answer is cut or the client is gone: close at once.
+    Cut,
+}
+
+/// Why no more bytes come from the client.
+#[derive(Debug)]
+pub enum End {
+    /// It closed the connection, or the connection failed.
+    Closed,
+    /// It took too long.
+    Late,
+}
+
+/// A client connection and what belongs to it.
+pub struct Client {
+    /// The core that serves it.
+    pub core: Rc<Core>,
+    /// The socket.
+    pub conn: Conn,
+    /// The one deadline of this connection, moved from phase to phase.
+    pub deadline: Deadline,
+    /// The request at hand in `body`, and what is written from it; `None` while an upstream connection writes it.
+    pub gather: Option<Box<Gather>>,
+    early: Buf,
+    gone: bool,
+    last_len: usize,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(core: Rc<Core>, conn: Conn) {
+    let deadline = core.timers.deadline();
+    let gather = Some(Box::new(Gather::new(Buf::default(), Buf::default())));
+    let mut client = Client { core, conn, deadline, gather, early: Buf::default(), gone: false, last_len: 0 };
+    let after = loop {
+        match client.next_request().await {
+            Arrived::Request(inbound) => {
+                client.core.stats.requests.add(1);
+                client.core.stats.exchanges.add(1);
+                let after = exchange::run(&mut client, &inbound).await;
+                client.core.stats.exchanges.sub(1);
+                client.message_done();
+                if after != After::Keep {
+                    break after;
+                }
+            }
+            Arrived::Refused(refusal) => {
+                client.core.stats.requests.add(1);
+                break respond::refuse(&mut client, &refusal).await;
+            }
+            Arrived::Nothing => break After::Cut,
+        }
+    };
+    if after == After::Close {
+        let Client { core, conn, .. } = client;
+        conn.linger(&core.timers, clock::now_us() + LINGER_US, LINGER_BYTES).await;
+    }
+}
+
+impl Client {
+    /// How many bytes to make room for before the next message: what the last one took, within the classes.
+    pub fn read_size(&self) -> usize {
+        if self.last_len > buf::IDLE { buf::MEDIUM } else { buf::IDLE }
+    }
+
+    /// Remembers the size of a message, as the best guess for the next one.
+    pub fn saw_message(&mut self, len: usize) {
+        self.last_len = len;
+    }
+
+    /// Bytes that came behind the last message.
+    pub fn take_early(&mut self) -> Buf {
+        std::mem::take(&mut self.early)
+    }
+
+    /// Keeps bytes that came behind the message at hand.
+    pub fn keep_early(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            if self.early.capacity() == 0 {
+                self.early = Buf::take(bytes.len());
+            }
+            self.early.push(bytes);
+        }
+    }
+
+    /// Appends more bytes from the client to `buf`; makes room for `room` when a read has to be started.
+    pub async fn more(&mut self, mut buf: Buf, room: usize) -> Result<Buf, End> {
+        let apart = self.conn.is_armed();
+        let kept = if apart {
+            // A read that was armed during the last exchange brings its own buffer.
+            buf
+        } else {
+            buf.reserve(room);
+            self.conn.arm(buf);
+            Buf::default()
+        };
+        let (conn, deadline) = (&mut self.conn, &self.deadline);
+        let read = poll_fn(|cx| {
+            if let Poll::Ready(read) = conn.poll_read(cx) {
+                return Poll::Ready(Some(read));
+            }
+            deadline.poll_passed(cx).map(|()| None)
+        })
+        .await;
+        match read {
+            None => Err(End::Late),
+            Some((Ok(n), read)) if n > 0 => {
+                if !apart || kept.is_empty() {
+                    return Ok(read);
+                }
+                let mut all = kept;
+                all.push(read.filled());
+                Ok(all)
+            }
+            Some(_) => Err(End::Closed),
+        }
+    }
+
+    /// Arms the read that watches the client while its request is served. Small on purpose: at thousands of streams
+    /// this buffer is most of what a connection holds.
+    pub fn watch(&mut self, streaming: bool) {
+        if !self.conn.is_armed() && !self.gone && self.early.len() < EARLY_MAX {
+            let size = if streaming { buf::IDLE } else { self.read_size() };
+            self.conn.arm(Buf::take(size));
+        }
+    }
+
+    /// Ready when the client is gone. Bytes of a next request are kept.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.gone && self.conn.is_armed() {
+            match self.conn.poll_read(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready((Ok(n), read)) if n > 0 => {
+                    self.keep_early(read.filled());
+                    self.watch(true);
+                }
+                Poll::Ready(_) => self.gone = true,
+            }
+        }
+        if self.gone { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether bytes of a next request have come already.
+    pub fn has_early(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    fn message_done(&mut self) {
+        match self.gather.as_mut() {
+            Some(gather) => {
+                gather.reset();
+                gather.body = Buf::default();
+                gather.own = Buf::default();
+            }
+            None => self.gather = Some(Box::new(Gather::new(Buf::default(), Buf::default()))),
+        }
+    }
+
+    /// Starts the clock for a write of `len` bytes.
+    fn write_by(&self, len: usize) {
+        let limit_ms = self.core.plan().live.plan.limits.client_write_ms;
+        let slow_ms = len as u64 * 1000 / SLOWEST_READER_BYTES_PER_S;
+        self.deadline.set(clock::now_us() + (limit_ms + slow_ms) * 1000);
+    }
+
+    /// Writes the pieces of `self.gather` to the client.
+    ///
+    /// # Errors
+    /// The client is gone or does not read. The connection is of no use then.
+    pub async fn write_gather(&mut self) -> io::Result<()> {
+        let Some(gather) = self.gather.take() else { return Err(io::Error::other("nothing to write")) };
+        self.write_by(gather.total());
+        self.conn.start_gather(gather);
+        let (conn, deadline) = (&mut self.conn, &self.deadline);
+        let done = poll_fn(|cx| {
+            if let Poll::Ready(done) = conn.poll_gather(cx) {
+                return Poll::Ready(Some(done));
+            }
+            deadline.poll_passed(cx).map(|()| None)
+        })
+        .await;
+        match done {
+            Some((result, gather)) => {
+                self.gather = Some(gather);
+                self.gone |= result.is_err();
+                result
+            }
+            None => {
+                self.gone = true;
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    /// Writes `bytes` to the client.
+    ///
+    /// # Errors
+    /// As [`Client::write_gather`].
+    pub async fn write(&mut self, bytes: Buf) -> io::Result<()> {
+        self.write_by(bytes.len());
+        self.conn.start_write(bytes);
+        let (conn, deadline) = (&mut self.conn, &self.deadline);
+        let done = poll_fn(|cx| {
+            if let Poll::Ready((result, _)) = conn.poll_write(cx) {
+                return Poll::Ready(Some(result));
+            }
+            deadline.poll_passed(cx).map(|()| None)
+        })
+        .await;
+        let result = done.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
+        self.gone |= result.is_err();
+        result
+    }
+}

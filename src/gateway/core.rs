@@ -1,0 +1,113 @@
+//! What one core owns: its view of the plan, its upstream connections, its timers, its part of policy's state.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::net::pool::{OriginId, Pool};
+use crate::net::resolver::Resolver;
+use crate::net::{Timers, clock};
+use crate::policy;
+use crate::wire::fields::Fields;
+
+use super::live::Live;
+use super::models::ModelList;
+use super::stats::Stats;
+
+/// The plan as this core serves it. An exchange holds one for as long as it lasts, so that a reload changes
+/// nothing under it.
+pub struct CorePlan {
+    /// The plan and what was compiled from it, shared by all cores.
+    pub live: Arc<Live>,
+    /// The pool's origin of each provider.
+    pub origins: Vec<OriginId>,
+    /// Decisions of this plan on this core.
+    pub policy: RefCell<policy::Core>,
+    /// The models that providers list, once asked.
+    pub models: ModelList,
+}
+
+/// Whether the core takes new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Serving.
+    Serving,
+    /// Finishing what runs: every answer says `Connection: close`.
+    Draining,
+}
+
+/// One core.
+pub struct Core {
+    /// Its number, from 0.
+    pub index: usize,
+    plan: RefCell<Rc<CorePlan>>,
+    /// Idle upstream connections.
+    pub pool: RefCell<Pool>,
+    /// Deadlines.
+    pub timers: Timers,
+    /// Name lookups, shared by all cores.
+    pub resolver: Resolver,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// Serving or draining.
+    pub phase: Cell<Phase>,
+    /// The field table of whoever parses a head right now; never held across an await.
+    pub fields: RefCell<Box<Fields>>,
+    sequence: Cell<u64>,
+    seed: u64,
+}
+
+impl Core {
+    /// A core that serves `live`.
+    pub fn new(index: usize, live: Arc<Live>, resolver: Resolver, stats: Arc<Stats>) -> Core {
+        let mut pool = Pool::default();
+        // Two processes, two cores, two starts: different ids. The clock alone would repeat within a fleet.
+        let seed = (u64::from(std::process::id()) << 40) ^ clock::unix_seconds() ^ ((index as u64) << 56);
+        let plan = adopt(index, live, &mut pool, seed);
+        Core {
+            index,
+            plan: RefCell::new(plan),
+            pool: RefCell::new(pool),
+            timers: Timers::default(),
+            resolver,
+            stats,
+            phase: Cell::new(Phase::Serving),
+            fields: RefCell::new(Box::new(Fields::new())),
+            sequence: Cell::new(0),
+            seed,
+        }
+    }
+
+    /// The plan to use for a new exchange.
+    pub fn plan(&self) -> Rc<CorePlan> {
+        self.plan.borrow().clone()
+    }
+
+    /// Serves `live` from the next exchange on; connections stay.
+    pub fn adopt(&self, live: Arc<Live>) {
+        let plan = adopt(self.index, live, &mut self.pool.borrow_mut(), self.seed ^ self.sequence.get());
+        *self.plan.borrow_mut() = plan;
+    }
+
+    /// A number that is not handed out twice by this process: the id of an exchange.
+    pub fn next_id(&self) -> u64 {
+        let n = self.sequence.get() + 1;
+        self.sequence.set(n);
+        // Mixed (splitmix64), so that ids of two cores and two starts do not look alike.
+        let mut z = self.seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Whether connections are to be closed after the answer at hand.
+    pub fn draining(&self) -> bool {
+        self.phase.get() == Phase::Draining
+    }
+}
+
+fn adopt(index: usize, live: Arc<Live>, pool: &mut Pool, seed: u64) -> Rc<CorePlan> {
+    let origins = live.upstreams.iter().map(|u| pool.origin(&u.destination)).collect();
+    let policy = RefCell::new(policy::Core::new(live.settings.clone(), live.shared.clone(), index, seed));
+    Rc::new(CorePlan { live, origins, policy, models: ModelList::default() })
+}

@@ -1,0 +1,667 @@
+//! One exchange: a request in, attempts along its chain, an answer out.
+//!
+//! Policy says what to try and judges what came of it; this module does it. What is known of the best failure so far is
+//! kept, so that a client whose every target failed is told the most useful thing in its own dialect, with everything
+//! that was tried.
+
+use std::rc::Rc;
+
+use crate::config;
+use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
+use crate::dialect::{Api, json};
+use crate::net::gather::Side;
+use crate::net::{Buf, buf, clock};
+use crate::policy::{
+    self, Ask, Attempt, Cause, Flight, GiveUp, Outcome, Signal, Step, TimeoutKind, What, attribute,
+};
+use crate::wire::json::peek;
+
+use super::client::{After, Client};
+use super::core::CorePlan;
+use super::inbound::{Inbound, Media};
+use super::outbound::{self, Outbound, Unfit, Wish};
+use super::respond::{self, field};
+use super::upstream::{self, Broken, By, Call, Content, Reply};
+use super::{answer, local, relay, stream};
+
+/// Error bodies are read up to here; what is longer is judged by its status.
+const ERROR_BODY_MAX: usize = 256 * 1024;
+/// Rough size of a token, before the provider has told; policy learns better figures by model.
+const BYTES_PER_TOKEN: usize = 4;
+
+/// Where a target's model name comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// Position in the chain that the plan gave.
+    Chain(u8),
+    /// Position among the models of `x-sluice-fallbacks`.
+    Extra(u8),
+}
+
+/// An exchange under way.
+pub struct Exchange<'x> {
+    /// The client.
+    pub client: &'x mut Client,
+    /// Its request.
+    pub inbound: &'x Inbound,
+    /// What the body asks for.
+    pub wish: Wish,
+    /// The walk over the chain.
+    pub flight: Flight,
+    plan: Rc<CorePlan>,
+    chain: config::Chain,
+    extra: Vec<String>,
+    sources: [Source; policy::settings::CHAIN_MAX],
+    kept: Option<Box<Kept>>,
+}
+
+/// The most useful failure so far, as its provider told it.
+pub struct Kept {
+    status: u16,
+    lines: Buf,
+    body: Buf,
+    /// It came in the client's own dialect and may be passed on as it is.
+    native: bool,
+    error: UpstreamError,
+}
+
+/// How an attempt ended.
+pub enum Ended {
+    /// The answer, or as much of it as there was, is with the client.
+    Delivered(After, Outcome),
+    /// Nothing was delivered.
+    Failed(Signal, Option<Box<Kept>>),
+    /// A reused connection died before it answered.
+    Stale,
+    /// The client left.
+    Gone,
+}
+
+impl Ended {
+    /// A failure that the provider put into words, though not as an error answer of its own.
+    pub fn failed_with(signal: Signal, error: UpstreamError) -> Ended {
+        let kept =
+            Kept { status: error.status, lines: Buf::default(), body: Buf::default(), native: false, error };
+        Ended::Failed(signal, Some(Box::new(kept)))
+    }
+}
+
+impl From<Broken> for Ended {
+    fn from(broken: Broken) -> Ended {
+        match broken {
+            Broken::ClientGone => Ended::Gone,
+            Broken::Stale => Ended::Stale,
+            Broken::Failed(what) => Ended::Failed(Signal::Transport(what), None),
+        }
+    }
+}
+
+/// Serves one request.
+pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
+    if let Some(after) = local::serve(client, inbound).await {
+        return after;
+    }
+    let mut wish = match read_wish(client, inbound) {
+        Ok(wish) => wish,
+        Err(error) => return respond::error(client, inbound, &error, b"").await,
+    };
+    client.watch(wish.stream);
+    let plan = inbound.plan.clone();
+    if wish.model.is_empty() {
+        // Endpoints that name no model go to the provider that the plan names for them.
+        let provider = plan.live.plan.provider(plan.live.plan.default_provider);
+        wish.model.push_str(&provider.name);
+        wish.model.push('/');
+        wish.model.push('-');
+    }
+    let chain = match plan.live.plan.resolve(&wish.model) {
+        Ok(chain) => chain,
+        Err(unknown) => {
+            let mut error = GatewayError::new(ErrorKind::ModelNotFound, unknown.to_string());
+            error.param = Some("model".to_owned());
+            return respond::error(client, inbound, &error, b"").await;
+        }
+    };
+    let extra = match extra_models(client, inbound, &plan) {
+        Ok(extra) => extra,
+        Err(error) => return respond::error(client, inbound, &error, b"").await,
+    };
+    let mut sources = [Source::Chain(0); policy::settings::CHAIN_MAX];
+    let targets = targets(inbound, &wish, &plan, &chain, &extra, &mut sources);
+    if targets.is_empty() {
+        let provider =
+            chain.get(&plan.live.plan, &wish.model, 0).map(|t| plan.live.plan.provider(t.provider));
+        let name = provider.map_or("the provider", |p| &p.name);
+        let mut error = GatewayError::new(
+            ErrorKind::NotFound,
+            format!(
+                "`{name}`, which serves `{}`, has no such endpoint; ask for another model or add a fallback",
+                wish.model
+            ),
+        );
+        error.code = "endpoint_not_supported".into();
+        return respond::error(client, inbound, &error, b"").await;
+    }
+    let ask = Ask {
+        now_us: inbound.started_us,
+        deadline_us: inbound.deadline_us,
+        stream: wish.stream,
+        est_input_tokens: u32::try_from(inbound.body_len / BYTES_PER_TOKEN).unwrap_or(u32::MAX),
+        client_retries: inbound.client_retries,
+    };
+    let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
+    let mut exchange = Exchange { client, inbound, wish, flight, plan, chain, extra, sources, kept: None };
+    exchange.walk().await
+}
+
+/// Finds what the body asks for.
+fn read_wish(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
+    let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
+    let body = all.get(inbound.body()).unwrap_or_default();
+    let mut wish = Wish::default();
+    match inbound.media {
+        Media::Json if !body.is_empty() => {}
+        Media::Multipart => {
+            wish.model.push_str(outbound::model_of_form(body).unwrap_or_default());
+            return Ok(wish);
+        }
+        _ if inbound.api == Api::Other => return Ok(wish),
+        _ => {
+            let mut error = GatewayError::new(
+                ErrorKind::InvalidRequest,
+                "send a JSON body with Content-Type: application/json",
+            );
+            error.code = "content_type".into();
+            error.status = if body.is_empty() { 400 } else { 415 };
+            return Err(error);
+        }
+    }
+    let found = match peek(body) {
+        Ok(found) => found,
+        // An unknown endpoint may take a body of any shape; the provider will say.
+        Err(_) if inbound.api == Api::Other => return Ok(wish),
+        Err(error) => {
+            let mut error = GatewayError::new(
+                ErrorKind::InvalidRequest,
+                format!("the request body is not usable: {error}"),
+            );
+            error.code = "invalid_json".into();
+            return Err(error);
+        }
+    };
+    if let Some(span) = found.model {
+        match outbound::unescape(span.of(body)) {
+            Some(model) => wish.model = model,
+            None => {
+                return Err(GatewayError::new(ErrorKind::InvalidRequest, "`model` is not a usable string"));
+            }
+        }
+    } else if inbound.api != Api::Other {
+        let mut error =
+            GatewayError::new(ErrorKind::InvalidRequest, "name a `model`, as in \"openai/gpt-4o-mini\"");
+        error.param = Some("model".to_owned());
+        return Err(error);
+    }
+    wish.peek = found;
+    wish.stream = found.stream;
+    wish.max_tokens = found.output_limit();
+    wish.pinned = inbound.api == Api::Responses && outbound::continues_state(body);
+    Ok(wish)
+}
+
+/// The models of `x-sluice-fallbacks`, each of which must be known.
+fn extra_models(client: &Client, inbound: &Inbound, plan: &CorePlan) -> Result<Vec<String>, GatewayError> {
+    let Some(span) = inbound.fallbacks.clone() else { return Ok(Vec::new()) };
+    let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
+    let text = String::from_utf8_lossy(all.get(span).unwrap_or_default()).into_owned();
+    let models: Vec<String> =
+        text.split(',').map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect();
+    for model in &models {
+        if let Err(unknown) = plan.live.plan.resolve(model) {
+            return Err(GatewayError::new(
+                ErrorKind::ModelNotFound,
+                format!("x-sluice-fallbacks: {unknown}"),
+            ));
+        }
+    }
+    Ok(models)
+}
+
+/// The chain as policy walks it: targets whose provider has the endpoint, in order, without duplicates.
+fn targets(
+    inbound: &Inbound,
+    wish: &Wish,
+    plan: &CorePlan,
+    chain: &config::Chain,
+    extra: &[String],
+    sources: &mut [Source; policy::settings::CHAIN_MAX],
+) -> policy::Chain {
+    let config = &plan.live.plan;
+    let policy = plan.policy.borrow();
+    let mut targets = policy::Chain::new(policy::PolicyId(0));
+    let mut add = |target: config::TargetRef<'_>, asked: &str, source: Source| {
+        let provider = config.provider(target.provider);
+        if !outbound::can_serve(inbound, provider.dialect) {
+            return;
+        }
+        let id = target.provider;
+        let model = target.model.unwrap_or(asked);
+        let slot = policy.slot(id, model.as_bytes());
+        if targets.targets().iter().any(|t| t.provider == id && t.slot == slot) {
+            return;
+        }
+        let at = targets.len();
+        let keys = policy::keys_for(provider, model);
+        if targets.push(policy::TargetRef { keys, ..policy::TargetRef::new(id, slot) }) {
+            sources[at] = source;
+        }
+    };
+    let alone = wish.pinned || inbound.api == Api::Other;
+    for (index, target) in chain.iter(config, &wish.model).enumerate() {
+        if alone && index > 0 {
+            break;
+        }
+        add(target, &wish.model, Source::Chain(index as u8));
+    }
+    if !alone {
+        for (index, model) in extra.iter().enumerate() {
+            if let Some(target) = config.resolve(model).ok().and_then(|c| c.get(config, model, 0)) {
+                add(target, model, Source::Extra(index as u8));
+            }
+        }
+    }
+    targets
+}
+
+impl Drop for Exchange<'_> {
+    /// Gives back what the walk still holds: the client left while it waited, or its task panicked.
+    fn drop(&mut self) {
+        if let Ok(mut policy) = self.plan.policy.try_borrow_mut() {
+            self.flight.cancel(&mut policy, clock::now_us());
+        }
+    }
+}
+
+impl Exchange<'_> {
+    async fn walk(&mut self) -> After {
+        loop {
+            let step = self.flight.next(&mut self.plan.policy.borrow_mut(), clock::now_us());
+            match step {
+                Step::Attempt(attempt) => {
+                    if let Some(after) = self.one(&attempt).await {
+                        return after;
+                    }
+                }
+                Step::Wait { until_us, .. } => {
+                    self.client.deadline.set(until_us);
+                    let client = &mut *self.client;
+                    let gone = std::future::poll_fn(|cx| {
+                        if client.poll_gone(cx).is_ready() {
+                            return std::task::Poll::Ready(true);
+                        }
+                        client.deadline.poll_passed(cx).map(|()| false)
+                    })
+                    .await;
+                    if gone {
+                        self.client.core.stats.cancelled.add(1);
+                        return After::Cut;
+                    }
+                }
+                Step::Static(_) | Step::GiveUp(_) => {
+                    let Step::GiveUp(end) = step else { return After::Cut };
+                    return self.give_up(&end).await;
+                }
+            }
+        }
+    }
+
+    /// Makes one attempt and settles it; `Some` when the exchange is over.
+    async fn one(&mut self, attempt: &Attempt) -> Option<After> {
+        let ended = self.attempt(attempt).await;
+        let now_us = clock::now_us();
+        let mut policy = self.plan.policy.borrow_mut();
+        match ended {
+            Ended::Delivered(after, outcome) => {
+                self.flight.settle(&mut policy, now_us, attempt.no, outcome);
+                if outcome == Outcome::Cancelled {
+                    self.client.core.stats.cancelled.add(1);
+                }
+                Some(after)
+            }
+            Ended::Failed(signal, kept) => {
+                let settled =
+                    self.flight.settle(&mut policy, now_us, attempt.no, Outcome::Failure(attribute(signal)));
+                if settled.keep {
+                    self.kept = kept;
+                }
+                None
+            }
+            Ended::Stale => {
+                self.flight.settle(&mut policy, now_us, attempt.no, Outcome::StaleConnection);
+                None
+            }
+            Ended::Gone => {
+                self.flight.settle(&mut policy, now_us, attempt.no, Outcome::Cancelled);
+                self.client.core.stats.cancelled.add(1);
+                Some(After::Cut)
+            }
+        }
+    }
+
+    /// The model to ask a target for, where it differs from what the body says.
+    pub fn model_at(&self, target: u8) -> Option<&str> {
+        let config = &self.plan.live.plan;
+        match self.sources.get(usize::from(target))? {
+            Source::Chain(index) => self.chain.get(config, &self.wish.model, usize::from(*index))?.model,
+            Source::Extra(index) => {
+                let asked = self.extra.get(usize::from(*index))?;
+                let own = config.resolve(asked).ok()?.get(config, asked, 0)?;
+                // `own` borrows the plan or the asked-for name; either lives as long as the exchange.
+                Some(own.model.unwrap_or(asked))
+            }
+        }
+    }
+
+    /// The end of a phase: the attempt's own limit, or the caller's deadline when that is sooner.
+    pub fn by(&self, at_us: u64, kind: TimeoutKind) -> By {
+        match self.inbound.deadline_us {
+            Some(deadline) if deadline <= at_us => By { at_us: deadline, kind: TimeoutKind::Deadline },
+            _ => By { at_us, kind },
+        }
+    }
+
+    async fn attempt(&mut self, attempt: &Attempt) -> Ended {
+        let plan = self.plan.clone();
+        let prepared = {
+            let mut gather = match self.client.gather.take() {
+                Some(gather) => gather,
+                None => return Ended::Gone,
+            };
+            let model = self.model_at(attempt.target);
+            let made = outbound::prepare(
+                &mut gather,
+                self.inbound,
+                &self.wish,
+                &plan.live,
+                attempt.provider,
+                attempt.key,
+                model,
+            );
+            self.client.gather = Some(gather);
+            made
+        };
+        let outbound = match prepared {
+            Ok(outbound) => outbound,
+            Err(unfit) => return unfit_for(unfit),
+        };
+        let by = self.by(attempt.connect_by_us, TimeoutKind::Connect);
+        let origin = plan.origins[usize::from(attempt.provider.0)];
+        let mut call = match upstream::connect(self.client, origin, attempt.fresh_connection, by).await {
+            Ok(call) => call,
+            Err(broken) => return broken.into(),
+        };
+        call.send(self.client);
+        let by = if self.wish.stream {
+            self.by(attempt.first_token_by_us, TimeoutKind::FirstToken)
+        } else {
+            self.by(attempt.answer_by_us, TimeoutKind::Total)
+        };
+        let (reply, read) = match call.head(self.client, self.inbound.is_head, by).await {
+            Ok(head) => head,
+            Err(broken) => {
+                call.end(self.client).await;
+                return broken.into();
+            }
+        };
+        match reply.status {
+            200..=299 if self.inbound.api == Api::Other => {
+                relay::deliver(self, call, reply, read, attempt).await
+            }
+            200..=299 => match (self.wish.stream, reply.content) {
+                (true, Content::Events) => stream::deliver(self, call, reply, read, outbound, attempt).await,
+                (false, Content::Json) => {
+                    answer::deliver(self, call, reply, read, &outbound, attempt, by).await
+                }
+                // Some self-hosted servers send JSON without naming it; the body is inspected all the same.
+                (false, Content::Other) => {
+                    answer::deliver(self, call, reply, read, &outbound, attempt, by).await
+                }
+                (true, Content::Json) => {
+                    // A stream that is answered with JSON is an error object more often than not: find out which.
+                    self.failed(call, reply, read, &outbound, by).await
+                }
+                _ => {
+                    call.spoil();
+                    call.end(self.client).await;
+                    Ended::Failed(Signal::Transport(What::BadContentType), None)
+                }
+            },
+            _ => self.failed(call, reply, read, &outbound, by).await,
+        }
+    }
+
+    /// Reads a provider's error and keeps it for the case that nothing better comes.
+    async fn failed(
+        &mut self,
+        mut call: Call,
+        reply: Reply,
+        read: Buf,
+        outbound: &Outbound,
+        by: By,
+    ) -> Ended {
+        let body = match call.body(self.client, &reply, read, ERROR_BODY_MAX, by).await {
+            Ok(body) => body,
+            Err(Broken::ClientGone) => return Ended::Gone,
+            // The status is there; a body that is cut, late or too long takes nothing from it.
+            Err(_) => {
+                call.spoil();
+                Buf::default()
+            }
+        };
+        call.end(self.client).await;
+        let [retry_after, retry_after_ms, should_retry] = &reply.hints;
+        let hints = crate::dialect::error::RetryHints {
+            retry_after: retry_after.as_deref(),
+            retry_after_ms: retry_after_ms.as_deref(),
+            should_retry: should_retry.as_deref(),
+            now_unix_s: clock::unix_seconds(),
+        };
+        let error = crate::dialect::error::read_error(reply.status, &hints, body.filled());
+        let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
+        let kind = kind_for_policy(error.kind);
+        let signal = if reply.status < 300 {
+            if crate::dialect::inspect_answer(outbound.api, outbound.dialect, body.filled()).error {
+                Signal::ErrorInOk { kind, retry_after_us, stream: false }
+            } else {
+                Signal::Transport(What::BadContentType)
+            }
+        } else {
+            Signal::Status { status: reply.status, kind, retry_after_us }
+        };
+        let native = outbound.dialect == self.inbound.dialect
+            && outbound.back.is_none()
+            && (400..600).contains(&reply.status);
+        Ended::Failed(
+            signal,
+            Some(Box::new(Kept { status: reply.status, lines: reply.lines, body, native, error })),
+        )
+    }
+
+    /// Appends the fields that say who answered and what was tried.
+    pub fn push_facts(&self, out: &mut Vec<u8>, attempt: &Attempt, overhead_us: u64) {
+        let provider = &self.plan.live.plan.providers[usize::from(attempt.provider.0)];
+        field(out, "x-sluice-provider", provider.name.as_bytes());
+        let model = self.model_at(attempt.target).unwrap_or(&self.wish.model);
+        if self.inbound.api != Api::Other && model.bytes().all(|b| (b' '..0x7f).contains(&b)) {
+            field(out, "x-sluice-model", model.as_bytes());
+        }
+        self.push_attempts(out, Some(attempt.no));
+        respond::number_field(out, "x-sluice-overhead-us", overhead_us);
+    }
+
+    /// Appends `x-sluice-attempts`: provider, status or failure, milliseconds, for each attempt. `answered` is the one
+    /// whose answer is being delivered and not settled yet.
+    fn push_attempts(&self, out: &mut Vec<u8>, answered: Option<u8>) {
+        out.extend_from_slice(b"x-sluice-attempts: ");
+        let now_us = clock::now_us();
+        for (no, record) in self.flight.attempts().iter().enumerate() {
+            if no > 0 {
+                out.extend_from_slice(b", ");
+            }
+            let provider = &self.plan.live.plan.providers[usize::from(record.provider.0)];
+            out.extend_from_slice(provider.name.as_bytes());
+            out.push(b' ');
+            let elapsed_us = match record.what {
+                Some(What::Status(status)) => {
+                    json::push_number(out, u64::from(status));
+                    record.elapsed_us
+                }
+                Some(what) => {
+                    out.extend_from_slice(what.label().as_bytes());
+                    record.elapsed_us
+                }
+                None => {
+                    let running: &[u8] = if answered == Some(no as u8) { b"200" } else { b"running" };
+                    out.extend_from_slice(running);
+                    now_us.saturating_sub(record.started_us)
+                }
+            };
+            out.push(b' ');
+            json::push_number(out, elapsed_us / 1000);
+            out.extend_from_slice(b"ms");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// One sentence with every attempt.
+    fn tried(&self) -> String {
+        let mut line = Vec::new();
+        self.push_attempts(&mut line, None);
+        let text = String::from_utf8_lossy(&line);
+        let list = text.trim_start_matches("x-sluice-attempts: ").trim_end();
+        if list.is_empty() { "no target could be tried".to_owned() } else { format!("tried {list}") }
+    }
+
+    async fn give_up(&mut self, end: &GiveUp) -> After {
+        let mut extra = Vec::new();
+        if !self.flight.attempts().is_empty() {
+            self.push_attempts(&mut extra, None);
+        }
+        if end.cause == Cause::Caller
+            && let Some(kept) = self.kept.take_if(|k| k.native)
+        {
+            return self.pass_on(*kept, &extra).await;
+        }
+        let mut error = match (&self.kept, end.cause) {
+            (_, Cause::Deadline) => {
+                let mut error = GatewayError::new(
+                    ErrorKind::Timeout,
+                    "the caller's deadline passed before an answer came",
+                );
+                error.status = 504;
+                error.code = "deadline_exceeded".into();
+                error
+            }
+            (Some(kept), _) => kept.error.for_client(self.inbound.dialect),
+            (None, cause) => nothing_heard(cause, end.best().and_then(|b| b.what)),
+        };
+        if end.cause != Cause::Caller {
+            error.message = format!("{} ({})", error.message.trim_end_matches('.'), self.tried());
+            error.should_retry = end.should_retry.or(error.should_retry);
+            if let Some(us) = end.retry_after_us {
+                // SDKs ignore or distrust more than a minute, and retry at once on less than a second.
+                error.retry_after_s = Some(us.div_ceil(1_000_000).clamp(1, 60) as u32);
+            }
+        }
+        respond::error(self.client, self.inbound, &error, &extra).await
+    }
+
+    /// Passes a provider's error on, byte for byte.
+    async fn pass_on(&mut self, kept: Kept, extra: &[u8]) -> After {
+        let keep = respond::keeps(self.client, self.inbound);
+        let Some(gather) = self.client.gather.as_mut() else { return After::Cut };
+        gather.reset();
+        gather.own = Buf::take(buf::IDLE);
+        let out = gather.own.as_vec();
+        respond::status_line(out, kept.status);
+        out.extend_from_slice(kept.lines.filled());
+        out.extend_from_slice(extra);
+        respond::number_field(out, "content-length", kept.body.len() as u64);
+        respond::connection(out, keep, self.inbound.minor);
+        out.extend_from_slice(b"\r\n");
+        let (head_len, body_len) = (out.len(), kept.body.len());
+        gather.body = kept.body;
+        let mut fits = gather.piece(Side::Own, 0..head_len);
+        if !self.inbound.is_head {
+            fits &= gather.piece(Side::Body, 0..body_len);
+        }
+        if !fits || self.client.write_gather().await.is_err() {
+            return After::Cut;
+        }
+        if keep { After::Keep } else { After::Close }
+    }
+}
+
+fn unfit_for(unfit: Unfit) -> Ended {
+    let message = match unfit {
+        Unfit::NoEndpoint => "this provider has no such endpoint".to_owned(),
+        Unfit::Translation(why) => why.to_string(),
+        Unfit::Pieces => "the request has more edits than fit".to_owned(),
+    };
+    let error = UpstreamError {
+        status: 400,
+        kind: ErrorKind::InvalidRequest,
+        error_type: None,
+        code: Some("not_translatable".to_owned()),
+        param: None,
+        message,
+        retry_after_ms: None,
+        should_retry: Some(false),
+    };
+    // Another target may take the request as it is: the model is what does not fit, not the caller.
+    let signal = Signal::Status { status: 404, kind: policy::ErrorKind::ModelNotFound, retry_after_us: None };
+    Ended::failed_with(signal, error)
+}
+
+fn nothing_heard(cause: Cause, what: Option<What>) -> GatewayError {
+    let (status, code, message) = match (cause, what) {
+        (Cause::Unavailable, _) => {
+            (503, "no_target_available", "every target is resting after failures or rate limits; retry later")
+        }
+        (_, Some(What::Timeout(_))) => (504, "upstream_timeout", "no provider answered in time"),
+        (_, Some(What::Dns)) => (502, "upstream_unreachable", "the provider's name could not be looked up"),
+        (_, Some(What::Connect | What::Tls | What::Reset)) => {
+            (502, "upstream_unreachable", "no provider could be reached")
+        }
+        (_, Some(What::Truncated | What::EmptyBody | What::BadBody)) => {
+            (502, "upstream_truncated", "the provider's answer was cut short")
+        }
+        _ => (502, "upstream_failed", "no provider gave a usable answer"),
+    };
+    let mut error = GatewayError::new(ErrorKind::Server, message);
+    error.status = status;
+    error.code = code.into();
+    error
+}
+
+/// What policy calls a kind of error.
+pub fn kind_for_policy(kind: ErrorKind) -> policy::ErrorKind {
+    match kind {
+        ErrorKind::InvalidRequest | ErrorKind::TooLarge | ErrorKind::Conflict => {
+            policy::ErrorKind::InvalidRequest
+        }
+        ErrorKind::Authentication | ErrorKind::Permission => policy::ErrorKind::Auth,
+        ErrorKind::ModelNotFound => policy::ErrorKind::ModelNotFound,
+        ErrorKind::ContextLength => policy::ErrorKind::ContextLength,
+        ErrorKind::ContentFilter => policy::ErrorKind::ContentPolicy,
+        ErrorKind::RateLimit => policy::ErrorKind::RateLimit,
+        ErrorKind::Money => policy::ErrorKind::Quota,
+        ErrorKind::Overloaded => policy::ErrorKind::Overloaded,
+        ErrorKind::NotFound | ErrorKind::Server | ErrorKind::Timeout => policy::ErrorKind::Unknown,
+    }
+}
+
+/// The moment of commit for a whole answer or a stream: the gateway's own time in it, microseconds.
+pub fn overhead_us(inbound: &Inbound, sent_us: u64, received_us: u64) -> u64 {
+    sent_us.saturating_sub(inbound.complete_us) + clock::now_us().saturating_sub(received_us)
+}

@@ -1,0 +1,135 @@
+//! A plan made ready to serve: policy's tables, prebuilt request heads, TLS configurations.
+//!
+//! Built once per plan, off the cores, and shared by all of them. Secrets end up in the prebuilt heads and nowhere else;
+//! the type has no `Debug`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use rustls::ClientConfig;
+
+use crate::config::{Dialect, Plan, Provider, Scheme};
+use crate::net::dial::Destination;
+use crate::net::tls::{self, CaError};
+use crate::policy;
+
+/// How the gateway names itself to providers.
+pub const USER_AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
+
+/// One provider, ready to be called.
+pub struct Upstream {
+    /// Where it is.
+    pub destination: Destination,
+    /// The part of the request head that is the same for each request, by key; one entry for a keyless provider.
+    heads: Vec<Box<[u8]>>,
+}
+
+impl Upstream {
+    /// The fixed part of a request head for this key: Host, credential, extra fields; complete lines.
+    pub fn head(&self, key: Option<policy::KeyId>) -> &[u8] {
+        let at = key.map_or(0, |k| usize::from(k.0));
+        self.heads.get(at).map_or(&[], |h| h)
+    }
+}
+
+/// A plan and everything compiled from it.
+pub struct Live {
+    /// The plan.
+    pub plan: Plan,
+    /// What policy needs of it.
+    pub settings: Arc<policy::Settings>,
+    /// Policy's cells, shared by all cores.
+    pub shared: Arc<policy::Shared>,
+    /// By provider.
+    pub upstreams: Vec<Upstream>,
+    /// 1 for the first plan of the process, one more for each reload.
+    pub generation: u64,
+}
+
+/// TLS configurations by the CA files' content, so that a reload keeps connections whose trust did not change.
+#[derive(Default)]
+pub struct TlsConfigs(Mutex<HashMap<Vec<Vec<u8>>, Arc<ClientConfig>>>);
+
+impl TlsConfigs {
+    fn of(&self, files: &[PathBuf]) -> Result<Arc<ClientConfig>, CaError> {
+        let mut contents = Vec::with_capacity(files.len());
+        for file in files {
+            let read = std::fs::read(file);
+            contents.push(read.map_err(|e| CaError { file: file.clone(), problem: e.to_string() })?);
+        }
+        let mut known = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(config) = known.get(&contents) {
+            return Ok(config.clone());
+        }
+        let config = tls::client_config(files)?;
+        known.insert(contents, config.clone());
+        Ok(config)
+    }
+}
+
+impl Live {
+    /// Makes `plan` ready for `cores` cores. `previous` is the plan that is being replaced: its cells live on, so that a
+    /// reload forgets no cooldown.
+    ///
+    /// # Errors
+    /// A CA file that cannot be used.
+    pub fn build(
+        plan: Plan,
+        cores: usize,
+        previous: Option<&Live>,
+        tls: &TlsConfigs,
+    ) -> Result<Live, CaError> {
+        let mut upstreams = Vec::with_capacity(plan.providers.len());
+        for provider in &plan.providers {
+            let tls = match provider.origin.scheme {
+                Scheme::Http => None,
+                Scheme::Https => Some(tls.of(&provider.extra_ca)?),
+            };
+            upstreams.push(Upstream {
+                destination: Destination {
+                    host: provider.origin.host.clone(),
+                    port: provider.origin.port,
+                    tls,
+                },
+                heads: heads(provider),
+            });
+        }
+        let settings = Arc::new(policy::Settings::from_plan(&plan));
+        let shared = match previous {
+            Some(old) if settings.fits_cells_of(&old.settings) => old.shared.clone(),
+            _ => Arc::new(policy::Shared::new(&settings, cores)),
+        };
+        let generation = previous.map_or(1, |old| old.generation + 1);
+        Ok(Live { plan, settings, shared, upstreams, generation })
+    }
+}
+
+fn heads(provider: &Provider) -> Vec<Box<[u8]>> {
+    let common = |credential: Option<&str>| {
+        let mut head = Vec::with_capacity(256);
+        let mut line = |name: &str, value: &str| {
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        };
+        line("Host", &provider.origin.authority());
+        if let Some(secret) = credential {
+            match provider.dialect {
+                Dialect::Anthropic => line("x-api-key", secret),
+                _ => line("Authorization", &format!("Bearer {secret}")),
+            }
+        }
+        // Answers are looked at on their way through, so they must not come compressed.
+        line("Accept-Encoding", "identity");
+        for (name, value) in &provider.extra_headers {
+            line(name, value.expose());
+        }
+        head.into_boxed_slice()
+    };
+    if provider.keys.is_empty() {
+        return vec![common(None)];
+    }
+    provider.keys.iter().map(|key| common(Some(key.secret.expose()))).collect()
+}

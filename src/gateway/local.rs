@@ -1,0 +1,85 @@
+//! What the gateway answers itself: liveness, readiness, the list of models.
+
+use crate::dialect::error::{ErrorKind, GatewayError};
+use crate::dialect::{Api, models::render_models};
+
+use super::client::{After, Client};
+use super::core::Phase;
+use super::inbound::Inbound;
+use super::{models, respond};
+
+/// Answers the request when it is for the gateway itself; `None` when it is for a provider.
+pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
+    let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
+    let path = all.get(inbound.path.clone()).unwrap_or_default();
+    let method = all.get(inbound.method.clone()).unwrap_or_default();
+    let is_get = matches!(method, b"GET" | b"HEAD");
+    let wanted = match path {
+        b"/healthz" if is_get => Own::Health,
+        b"/readyz" if is_get => Own::Ready,
+        _ if inbound.api == Api::Models => Own::Models,
+        _ if is_get && path.starts_with(b"/v1/models/") && path.len() > 11 => {
+            Own::Model(String::from_utf8_lossy(&path[11..]).into_owned())
+        }
+        _ if path.starts_with(b"/v1/") || inbound.api != Api::Other => return None,
+        _ => Own::Nothing(String::from_utf8_lossy(path).into_owned()),
+    };
+    Some(match wanted {
+        Own::Health => respond::json(client, inbound, 200, b"{\"status\":\"alive\"}\n").await,
+        Own::Ready => ready(client, inbound).await,
+        Own::Models => {
+            let list = models::list(client, &inbound.plan).await;
+            let mut body = Vec::with_capacity(4096);
+            render_models(inbound.dialect, &list, &mut body);
+            respond::json(client, inbound, 200, &body).await
+        }
+        Own::Model(id) => one_model(client, inbound, &id).await,
+        Own::Nothing(path) => {
+            let message = format!(
+                "nothing is served at `{path}`; the API is below /v1, such as /v1/chat/completions or /v1/messages"
+            );
+            respond::error(client, inbound, &GatewayError::new(ErrorKind::NotFound, message), b"").await
+        }
+    })
+}
+
+enum Own {
+    Health,
+    Ready,
+    Models,
+    Model(String),
+    Nothing(String),
+}
+
+async fn ready(client: &mut Client, inbound: &Inbound) -> After {
+    let live = inbound.plan.live.clone();
+    let serving = client.core.phase.get() == Phase::Serving;
+    let body = format!(
+        "{{\"status\":\"{}\",\"plan\":{},\"providers\":{}}}\n",
+        if serving { "ready" } else { "draining" },
+        live.generation,
+        live.plan.providers.len()
+    );
+    respond::json(client, inbound, if serving { 200 } else { 503 }, body.as_bytes()).await
+}
+
+async fn one_model(client: &mut Client, inbound: &Inbound, id: &str) -> After {
+    let list = models::list(client, &inbound.plan).await;
+    let Some(model) = list.iter().find(|m| m.id == id) else {
+        let mut error = GatewayError::new(
+            ErrorKind::ModelNotFound,
+            format!("the model `{id}` is not in the list; GET /v1/models has all of them"),
+        );
+        error.status = 404;
+        return respond::error(client, inbound, &error, b"").await;
+    };
+    let mut page = Vec::with_capacity(256);
+    render_models(inbound.dialect, std::slice::from_ref(model), &mut page);
+    // The list of one, without the list around it.
+    let one = page.iter().position(|b| *b == b'[').and_then(|start| {
+        let end = page.iter().rposition(|b| *b == b']')?;
+        page.get(start + 1..end)
+    });
+    let one = one.unwrap_or_default().to_vec();
+    respond::json(client, inbound, 200, &one).await
+}

@@ -1,0 +1,297 @@
+//! The process: binds, starts one worker per core, reloads on SIGHUP, drains on SIGTERM or SIGINT.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Plan, Scheme, greeting};
+use crate::net::driver::{self, Driver};
+use crate::net::mailbox::{self, Sender};
+use crate::net::resolver::Resolver;
+use crate::net::{clock, limits, listener};
+use crate::rehearsal::{Mock, MockOptions, Pacing};
+
+use super::live::{Live, TlsConfigs};
+use super::stats::Stats;
+use super::worker::{self, Message, Start};
+
+/// Loads the configuration anew; the error is text for the log.
+pub type Reload = dyn Fn() -> Result<Plan, String> + Send;
+
+/// How to serve a plan.
+#[derive(Default)]
+pub struct ServeOptions {
+    /// Loads the plan again on SIGHUP; without it SIGHUP is answered with a warning.
+    pub reload: Option<Box<Reload>>,
+}
+
+/// Why the gateway does not serve.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The address cannot be bound.
+    Bind(SocketAddr, std::io::Error),
+    /// The demanded driver does not work here.
+    Driver(std::io::Error),
+    /// The plan needs something that is not there, such as a CA file.
+    Plan(String),
+    /// A worker could not be started, or died.
+    Worker(std::io::Error),
+    /// The built-in mock provider could not be started.
+    Mock(std::io::Error),
+}
+
+impl std::fmt::Display for ServeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ServeError::Bind(addr, e) if e.kind() == std::io::ErrorKind::AddrInUse => write!(
+                f,
+                "{addr} is in use by another process; stop it or choose another address with --listen {}:PORT",
+                addr.ip()
+            ),
+            ServeError::Bind(addr, e) => write!(f, "cannot listen on {addr}: {e}"),
+            ServeError::Driver(e) => write!(f, "{e}; use --driver auto or --driver epoll"),
+            ServeError::Plan(why) => f.write_str(why),
+            ServeError::Worker(e) => write!(f, "a worker cannot run: {e}"),
+            ServeError::Mock(e) => write!(f, "the built-in mock provider cannot start: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+/// A gateway that runs in this process.
+pub struct Running {
+    addr: SocketAddr,
+    driver: Driver,
+    fallback: Option<String>,
+    senders: Vec<Sender<Message>>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+    stats: Vec<Arc<Stats>>,
+    live: Mutex<Arc<Live>>,
+    tls: TlsConfigs,
+    mock: Option<Mock>,
+}
+
+/// Starts a gateway and returns once every worker serves.
+///
+/// # Errors
+/// See [`ServeError`]; nothing is left running.
+pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
+    limits::raise_open_files();
+    let chosen = driver::choose(plan.driver).map_err(ServeError::Driver)?;
+    let cores =
+        plan.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).max(1);
+    let listeners = listener::bind(plan.listen, cores).map_err(|e| ServeError::Bind(plan.listen, e))?;
+    let addr = listeners.first().map_or(Ok(plan.listen), |l| l.local_addr());
+    let addr = addr.map_err(|e| ServeError::Bind(plan.listen, e))?;
+    let mock = match plan.mock {
+        Some(_) => Some(
+            Mock::start(MockOptions { pacing: Pacing::realistic(), ..MockOptions::default() })
+                .map_err(ServeError::Mock)?,
+        ),
+        None => None,
+    };
+    if let Some(mock) = &mock {
+        point_at_mock(&mut plan, mock.addr());
+    }
+    let tls = TlsConfigs::default();
+    let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
+    let live = Arc::new(live);
+    let resolver = Resolver::default();
+    let mut running = Running {
+        addr,
+        driver: chosen.driver,
+        fallback: chosen.fallback,
+        senders: Vec::new(),
+        threads: Vec::new(),
+        stats: Vec::new(),
+        live: Mutex::new(live.clone()),
+        tls,
+        mock,
+    };
+    let (ready, readiness) = mpsc::channel();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let (sender, mailbox) = mailbox::mailbox().map_err(ServeError::Worker)?;
+        let stats = Arc::new(Stats::default());
+        let ready = ready.clone();
+        let start = Start {
+            index,
+            driver: chosen.driver,
+            listener,
+            live: live.clone(),
+            resolver: resolver.clone(),
+            stats: stats.clone(),
+            mailbox,
+            ready: Box::new(move || {
+                let _ = ready.send(());
+            }),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("sluice-{index}"))
+            .spawn(move || worker::run(start))
+            .map_err(ServeError::Worker)?;
+        running.senders.push(sender);
+        running.threads.push(thread);
+        running.stats.push(stats);
+    }
+    drop(ready);
+    for _ in 0..cores {
+        // A worker that fails drops its sender; when all have, no readiness comes any more.
+        if readiness.recv_timeout(Duration::from_secs(10)).is_err() {
+            let why = running.stop(Duration::ZERO).err();
+            return Err(ServeError::Worker(
+                why.unwrap_or_else(|| std::io::Error::other("a worker did not start")),
+            ));
+        }
+    }
+    Ok(running)
+}
+
+fn point_at_mock(plan: &mut Plan, addr: SocketAddr) {
+    if let Some(provider) = plan.mock.and_then(|id| plan.providers.get_mut(usize::from(id.0))) {
+        provider.origin.scheme = Scheme::Http;
+        provider.origin.host = addr.ip().to_string().into();
+        provider.origin.port = addr.port();
+    }
+}
+
+impl Running {
+    /// The address that is served; with port 0 in the plan, the port that the kernel picked.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The driver in use.
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Serves `plan` from each core's next exchange on. Listener, workers and driver stay as they are.
+    ///
+    /// # Errors
+    /// The plan cannot be served; the old one goes on.
+    pub fn reload(&self, mut plan: Plan) -> Result<u64, ServeError> {
+        if let Some(mock) = &self.mock {
+            point_at_mock(&mut plan, mock.addr());
+        } else if plan.mock.is_some() {
+            return Err(ServeError::Plan(
+                "the mock provider cannot be added by a reload; restart instead".to_owned(),
+            ));
+        }
+        let mut current = self.live.lock().unwrap_or_else(|e| e.into_inner());
+        let live = Live::build(plan, self.senders.len(), Some(&current), &self.tls);
+        let live = Arc::new(live.map_err(|e| ServeError::Plan(e.to_string()))?);
+        let generation = live.generation;
+        *current = live.clone();
+        for sender in &self.senders {
+            sender.send(Message::Adopt(live.clone()));
+        }
+        Ok(generation)
+    }
+
+    /// Client connections that are open.
+    pub fn connections(&self) -> u64 {
+        self.stats.iter().map(|s| s.connections.get()).sum()
+    }
+
+    /// Requests received since the start.
+    pub fn requests(&self) -> u64 {
+        self.stats.iter().map(|s| s.requests.get()).sum()
+    }
+
+    /// Tasks that panicked since the start.
+    pub fn panics(&self) -> u64 {
+        self.stats.iter().map(|s| s.panics.get()).sum()
+    }
+
+    /// Exchanges that ended because their client left.
+    pub fn cancelled(&self) -> u64 {
+        self.stats.iter().map(|s| s.cancelled.get()).sum()
+    }
+
+    /// Stops accepting, lets what runs finish within `limit`, and ends the workers.
+    ///
+    /// # Errors
+    /// A worker failed; what it said.
+    pub fn stop(mut self, limit: Duration) -> std::io::Result<()> {
+        let until_us = clock::now_us() + limit.as_micros() as u64;
+        for sender in &self.senders {
+            sender.send(Message::Drain { until_us });
+        }
+        let mut result = Ok(());
+        for thread in std::mem::take(&mut self.threads) {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => result = Err(e),
+                Err(_) => result = Err(std::io::Error::other("a worker panicked")),
+            }
+        }
+        if let Some(mock) = self.mock.take() {
+            mock.stop();
+        }
+        result
+    }
+}
+
+/// Serves a plan until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+///
+/// # Errors
+/// See [`ServeError`].
+pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Worker)?;
+    let drain = Duration::from_millis(plan.drain_timeout_ms);
+    let running = start(plan)?;
+    greet(&running);
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            reload(&running, options);
+            continue;
+        }
+        say(&format!(
+            "stopping: finishing what runs, for at most {} s; again to stop at once",
+            drain.as_secs()
+        ));
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                if signal != SIGHUP {
+                    std::process::exit(130);
+                }
+            }
+        });
+        break;
+    }
+    running.stop(drain).map_err(ServeError::Worker)
+}
+
+fn reload(running: &Running, options: &ServeOptions) {
+    let outcome = match &options.reload {
+        None => Err("there is no configuration file to load again".to_owned()),
+        Some(load) => load().and_then(|plan| running.reload(plan).map_err(|e| e.to_string())),
+    };
+    match outcome {
+        Ok(generation) => say(&format!("sluice: reloaded: plan {generation} serves")),
+        Err(why) => say(&format!("sluice: not reloaded, the old configuration goes on: {why}")),
+    }
+}
+
+/// The start-up message: what serves, and a command that works.
+fn greet(running: &Running) {
+    let live = running.live.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    let workers = running.senders.len();
+    let plural = if workers == 1 { "" } else { "s" };
+    say(greeting(&live.plan, running.addr).trim_end());
+    say(&format!("sluice: {workers} worker{plural} on {}", running.driver.name()));
+    if let Some(why) = &running.fallback {
+        say(&format!("sluice: {why}"));
+    }
+}
+
+fn say(line: &str) {
+    // A log that cannot be written must not stop the gateway.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,426 @@
+//! Request and response heads, HTTP/1.1 and 1.0 (RFC 9112), strict and zero-copy.
+//!
+//! The tokenizer: it says where things are and refuses what the grammar does not allow, in the strictest reading. Lines
+//! end in CRLF and in nothing else; there is no folding, no blank before a colon, no control byte in a value. Whether
+//! the message may pass and how its body is framed is the business of [`super::framing`].
+//!
+//! A head that has not arrived whole yields [`Parsed::Partial`], and only when what is there could still become a valid
+//! head: what is certainly bad is refused at once. The parser keeps no state between calls; [`Arrival`] tells a
+//! reader when parsing again is worth it, so that a head that dribbles in costs a bounded number of parses.
+//!
+//! Limits: [`METHOD_MAX`], [`REQUEST_LINE_MAX`], [`HEAD_MAX`], [`REQUEST_FIELDS_MAX`], [`RESPONSE_FIELDS_MAX`].
+//! It leaves out: joining of repeated fields, and decoding of any value.
+
+use super::HeadError;
+use super::fields::{CAPACITY, Fields, Known, classify};
+use super::simd::{LINE_BLOCK, Lanes, NAME_BLOCK, TARGET, TCHAR, Task, VALUE, dispatch, is_tchar};
+
+/// Longest method: no registered one is longer than 18, and a flood of letters is cut off early.
+pub const METHOD_MAX: usize = 32;
+/// Longest request line without its CRLF: what RFC 9112 section 3 asks servers to support at least; targets here are short.
+pub const REQUEST_LINE_MAX: usize = 8 * 1024;
+/// Longest head in both directions: ten times the largest seen from any SDK or provider, with long tokens.
+pub const HEAD_MAX: usize = 64 * 1024;
+/// Most fields in a request: SDKs send about 20, browsers behind proxies about 50.
+pub const REQUEST_FIELDS_MAX: usize = 100;
+/// Most fields in a response: providers send up to 40, with CDNs before them.
+pub const RESPONSE_FIELDS_MAX: usize = CAPACITY;
+/// Empty lines accepted before a request line: RFC 9112 section 2.2 asks for at least one.
+pub const LEADING_LINES_MAX: usize = 2;
+
+/// What a parser made of the bytes so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// All of it arrived.
+    Complete(T),
+    /// What arrived is a valid beginning; more bytes are needed.
+    Partial,
+}
+
+/// A request line. Its fields are in the table given to [`parse_request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead<'b> {
+    /// The method as sent; it is case-sensitive.
+    pub method: &'b [u8],
+    /// The target as sent; see [`super::framing::check_target`].
+    pub target: &'b [u8],
+    /// 1 for HTTP/1.1, 0 for HTTP/1.0.
+    pub minor: u8,
+    /// Bytes of the buffer used, with leading empty lines and the empty line at the end.
+    pub len: usize,
+}
+
+/// A status line. Its fields are in the table given to [`parse_response`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseHead<'b> {
+    /// 100 to 599.
+    pub status: u16,
+    /// The reason phrase; often empty.
+    pub reason: &'b [u8],
+    /// 1 for HTTP/1.1, 0 for HTTP/1.0.
+    pub minor: u8,
+    /// Bytes of the buffer used, with the empty line at the end.
+    pub len: usize,
+}
+
+/// Parses the head of a request from the start of `buf`; `fields` is cleared first and filled.
+///
+/// # Errors
+/// The first thing that is wrong, with the status to answer. The connection is to be closed.
+pub fn parse_request<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<RequestHead<'b>>, HeadError> {
+    fields.clear();
+    let window = buf.get(..HEAD_MAX).unwrap_or(buf);
+    let parsed = dispatch(Request { buf: window, fields })?;
+    bounded(parsed, buf)
+}
+
+/// Parses the head of a response from the start of `buf`; `fields` is cleared first and filled.
+///
+/// # Errors
+/// The first thing that is wrong. The client gets 502 and the connection is to be closed.
+pub fn parse_response<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<ResponseHead<'b>>, HeadError> {
+    fields.clear();
+    let window = buf.get(..HEAD_MAX).unwrap_or(buf);
+    let parsed = dispatch(Response { buf: window, fields })?;
+    bounded(parsed, buf)
+}
+
+/// Decides when a head that arrives in pieces is worth parsing again.
+///
+/// Parsing starts at the first byte each time, so parsing after each piece would be quadratic for a sender that sends
+/// one byte at a time. It is due while the head is short, when a line was completed (there are at most about 100 lines),
+/// and when the buffer doubled (so that an endless line is refused in time).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arrival {
+    seen: usize,
+    parsed: usize,
+}
+
+/// Below this many bytes a parse costs less than the read that brought them.
+const SHORT_HEAD: usize = 512;
+
+impl Arrival {
+    /// Whether `buf`, which only ever grew at its end since the last call, is to be parsed now.
+    pub fn due(&mut self, buf: &[u8]) -> bool {
+        let fresh = buf.get(self.seen..).unwrap_or(buf);
+        self.seen = buf.len();
+        let due = buf.len() <= SHORT_HEAD
+            || buf.len() >= self.parsed.saturating_mul(2)
+            || buf.len() >= HEAD_MAX
+            || memchr::memchr(b'\n', fresh).is_some();
+        if due {
+            self.parsed = buf.len();
+        }
+        due
+    }
+}
+
+/// A head that fills the window and is still not whole can only be too large.
+fn bounded<T>(parsed: Option<T>, buf: &[u8]) -> Result<Parsed<T>, HeadError> {
+    match parsed {
+        Some(head) => Ok(Parsed::Complete(head)),
+        None if buf.len() >= HEAD_MAX => Err(HeadError::HeadTooLarge),
+        None => Ok(Parsed::Partial),
+    }
+}
+
+struct Request<'b, 'f> {
+    buf: &'b [u8],
+    fields: &'f mut Fields,
+}
+
+impl<'b> Task for Request<'b, '_> {
+    type Output = Result<Option<RequestHead<'b>>, HeadError>;
+
+    // RFC 9112 section 3: request-line = method SP request-target SP HTTP-version
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output {
+        let buf = self.buf;
+        let Some(start) = skip_leading_lines(buf)? else { return Ok(None) };
+        let Some(method_end) = method(lanes, buf, start)? else { return Ok(None) };
+        let target_start = method_end + 1;
+        let line = buf.get(..start + REQUEST_LINE_MAX + 1).unwrap_or(buf);
+        let Some(target_end) = find_stop::<L, TARGET>(lanes, line, target_start) else {
+            let full = buf.len().saturating_sub(start) > REQUEST_LINE_MAX;
+            return if full { Err(HeadError::RequestLineTooLong) } else { Ok(None) };
+        };
+        if target_end == target_start || buf[target_end] != b' ' {
+            return Err(target_error(buf[target_end], target_end == target_start));
+        }
+        let Some(minor) = version(&buf[target_end + 1..])? else { return Ok(None) };
+        let line_end = target_end + 1 + VERSION_LENGTH;
+        if line_end - start > REQUEST_LINE_MAX {
+            return Err(HeadError::RequestLineTooLong);
+        }
+        let fields_start = match line_ending(buf, line_end)? {
+            Some(next) => next,
+            None => return Ok(None),
+        };
+        let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, REQUEST_FIELDS_MAX)? else {
+            return Ok(None);
+        };
+        let head = RequestHead {
+            method: &buf[start..method_end],
+            target: &buf[target_start..target_end],
+            minor,
+            len,
+        };
+        Ok(Some(head))
+    }
+}
+
+struct Response<'b, 'f> {
+    buf: &'b [u8],
+    fields: &'f mut Fields,
+}
+
+impl<'b> Task for Response<'b, '_> {
+    type Output = Result<Option<ResponseHead<'b>>, HeadError>;
+
+    // RFC 9112 section 4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
+    // The second SP is missing in many servers' answers without a reason, and nothing can be read into that.
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) -> Self::Output {
+        let buf = self.buf;
+        let Some(minor) = version(buf)? else { return Ok(None) };
+        let Some(&[separator, ref code @ ..]) = buf.get(VERSION_LENGTH..).filter(|rest| !rest.is_empty())
+        else {
+            return Ok(None);
+        };
+        if separator != b' ' {
+            return Err(HeadError::Version);
+        }
+        let mut status = 0;
+        for (place, digit) in code.iter().take(3).enumerate() {
+            let valid = if place == 0 { matches!(digit, b'1'..=b'5') } else { digit.is_ascii_digit() };
+            if !valid {
+                return Err(HeadError::StatusCode);
+            }
+            status = status * 10 + u16::from(digit - b'0');
+        }
+        let code_end = VERSION_LENGTH + 4;
+        let reason_start = match buf.get(code_end) {
+            None => return Ok(None),
+            Some(b' ') => code_end + 1,
+            Some(b'\r' | b'\n') => code_end,
+            Some(_) => return Err(HeadError::StatusCode),
+        };
+        // reason-phrase = 1*( HTAB / SP / VCHAR / obs-text ), the bytes of a field value.
+        let Some(reason_end) = find_stop::<L, VALUE>(lanes, buf, reason_start) else {
+            return Ok(None);
+        };
+        if !matches!(buf[reason_end], b'\r' | b'\n') {
+            return Err(HeadError::Reason);
+        }
+        let Some(fields_start) = line_ending(buf, reason_end)? else { return Ok(None) };
+        let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, RESPONSE_FIELDS_MAX)? else {
+            return Ok(None);
+        };
+        Ok(Some(ResponseHead { status, reason: &buf[reason_start..reason_end], minor, len }))
+    }
+}
+
+/// Where the request line starts, past at most [`LEADING_LINES_MAX`] empty lines.
+#[inline(always)]
+fn skip_leading_lines(buf: &[u8]) -> Result<Option<usize>, HeadError> {
+    let mut at = 0;
+    loop {
+        match buf.get(at) {
+            None => return Ok(None),
+            Some(b'\r' | b'\n') if at >= 2 * LEADING_LINES_MAX => return Err(HeadError::LeadingLines),
+            Some(b'\r' | b'\n') => match line_ending(buf, at)? {
+                None => return Ok(None),
+                Some(next) => at = next,
+            },
+            Some(_) => return Ok(Some(at)),
+        }
+    }
+}
+
+/// Where the method ends: at a SP, after 1 to [`METHOD_MAX`] `tchar`.
+#[inline(always)]
+fn method<L: Lanes>(lanes: L, buf: &[u8], start: usize) -> Result<Option<usize>, HeadError> {
+    const { assert!(METHOD_MAX == NAME_BLOCK) };
+    let mut pad = [0; NAME_BLOCK];
+    let length = lanes.name_stops(block_at(buf, start, &mut pad)).trailing_zeros() as usize;
+    match buf.get(start + length) {
+        None => Ok(None),
+        Some(b' ') if length > 0 => Ok(Some(start + length)),
+        Some(&byte) if length == METHOD_MAX && is_tchar(byte) => Err(HeadError::MethodTooLong),
+        Some(_) => Err(HeadError::Method),
+    }
+}
+
+#[cold]
+fn target_error(byte: u8, empty: bool) -> HeadError {
+    match byte {
+        // A line without a version, as HTTP/0.9 had it.
+        b'\r' | b'\n' if !empty => HeadError::Version,
+        _ => HeadError::TargetByte,
+    }
+}
+
+const VERSION_LENGTH: usize = b"HTTP/1.1".len();
+
+/// The minor version at the start of `rest`.
+// RFC 9112 section 2.3: HTTP-version = HTTP-name "/" DIGIT "." DIGIT ; HTTP-name = %s"HTTP"
+#[inline(always)]
+fn version(rest: &[u8]) -> Result<Option<u8>, HeadError> {
+    match rest.first_chunk::<VERSION_LENGTH>() {
+        Some(b"HTTP/1.1") => Ok(Some(1)),
+        Some(b"HTTP/1.0") => Ok(Some(0)),
+        _ => version_error(rest),
+    }
+}
+
+#[cold]
+fn version_error(rest: &[u8]) -> Result<Option<u8>, HeadError> {
+    for (byte, expected) in rest.iter().zip(b"HTTP/0.0") {
+        let fits = if *expected == b'0' { byte.is_ascii_digit() } else { byte == expected };
+        if !fits {
+            return Err(HeadError::Version);
+        }
+    }
+    if rest.len() < VERSION_LENGTH { Ok(None) } else { Err(HeadError::VersionUnsupported) }
+}
+
+/// Past the CRLF that must stand at `at`.
+#[inline(always)]
+fn line_ending(buf: &[u8], at: usize) -> Result<Option<usize>, HeadError> {
+    match buf.get(at..) {
+        Some([b'\r', b'\n', ..]) => Ok(Some(at + 2)),
+        None | Some([] | [b'\r']) => Ok(None),
+        Some([b'\n', ..]) => Err(HeadError::BareLf),
+        Some([b'\r', ..]) => Err(HeadError::BareCr),
+        Some(_) => Err(HeadError::Version),
+    }
+}
+
+/// Parses field lines up to the empty one; returns where the head ends.
+// RFC 9112 section 5: field-line = field-name ":" OWS field-value OWS
+#[inline(always)]
+fn parse_fields<L: Lanes>(
+    lanes: L,
+    buf: &[u8],
+    mut at: usize,
+    fields: &mut Fields,
+    limit: usize,
+) -> Result<Option<usize>, HeadError> {
+    loop {
+        let Some((name_end, known)) = field_name(lanes, buf, at) else { return Ok(None) };
+        let Some(&after) = buf.get(name_end) else { return Ok(None) };
+        if after != b':' || name_end == at {
+            return end_of_fields(buf, at, name_end);
+        }
+        // No byte of the name ends a value, so the search may start with the line: the next line's place then does not
+        // wait for where this name ends.
+        let Some(stop) = find_line_end(lanes, buf, at) else { return Ok(None) };
+        let mut value_start = name_end + 1;
+        while let Some(b' ' | b'\t') = buf.get(value_start) {
+            value_start += 1;
+        }
+        let next = match buf.get(stop..) {
+            Some([b'\r', b'\n', ..]) => stop + 2,
+            Some([b'\r']) => return Ok(None),
+            Some([b'\r', ..]) => return Err(HeadError::BareCr),
+            Some([b'\n', ..]) => return Err(HeadError::BareLf),
+            _ => return Err(HeadError::FieldValue),
+        };
+        let mut value_end = stop;
+        while value_end > value_start && matches!(buf[value_end - 1], b' ' | b'\t') {
+            value_end -= 1;
+        }
+        if !fields.push(known, (at, name_end), (value_start, value_end), limit) {
+            return Err(HeadError::TooManyFields);
+        }
+        at = next;
+    }
+}
+
+/// Where the field name at `at` ends, and its kind; `None` when the buffer ends first.
+// RFC 9110 section 5.1: field-name = token ; token = 1*tchar
+#[inline(always)]
+fn field_name<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<(usize, Known)> {
+    let mut pad = [0; NAME_BLOCK];
+    let block = block_at(buf, at, &mut pad);
+    let stops = lanes.name_stops(block);
+    let length = stops.trailing_zeros() as usize;
+    // The bits below the first stop.
+    let inside = stops.wrapping_sub(1) & !stops;
+    let known = classify(lanes, block, length, lanes.underscores(block) & inside != 0);
+    if length < NAME_BLOCK {
+        return Some((at + length, known));
+    }
+    // No known name is longer than a block, so what goes on past it is another one.
+    let end = find_stop::<L, TCHAR>(lanes, buf, at + NAME_BLOCK)?;
+    Some((end, if end == at + NAME_BLOCK { known } else { Known::Other }))
+}
+
+/// Reads a line that is not a field: the empty one that ends the head, or a fault.
+#[inline(always)]
+fn end_of_fields(buf: &[u8], at: usize, name_end: usize) -> Result<Option<usize>, HeadError> {
+    match buf.get(at..) {
+        Some([b'\r', b'\n', ..]) => Ok(Some(at + 2)),
+        Some([b'\r']) => Ok(None),
+        Some([b'\r', ..]) => Err(HeadError::BareCr),
+        Some([b'\n', ..]) => Err(HeadError::BareLf),
+        Some([b' ' | b'\t', ..]) => Err(HeadError::Folded),
+        _ if matches!(buf.get(name_end), Some(b' ' | b'\t')) => Err(HeadError::SpaceBeforeColon),
+        _ => Err(HeadError::FieldName),
+    }
+}
+
+/// The first byte from `at` on that ends a field value; `None` when the buffer ends first.
+#[inline(always)]
+fn find_line_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<usize> {
+    if let Some(block) = buf.get(at..).and_then(|rest| rest.first_chunk()) {
+        let mask = lanes.line_stops(block);
+        if mask != 0 {
+            return Some(at + mask.trailing_zeros() as usize);
+        }
+        return find_stop::<L, VALUE>(lanes, buf, at + LINE_BLOCK);
+    }
+    find_stop::<L, VALUE>(lanes, buf, at)
+}
+
+/// The first byte from `at` on that is not of the class; `None` when the buffer ends first.
+#[inline(always)]
+fn find_stop<L: Lanes, const CLASS: u8>(lanes: L, buf: &[u8], mut at: usize) -> Option<usize> {
+    let mut pad = [0; NAME_BLOCK];
+    while at < buf.len() {
+        let mask = stops::<L, CLASS>(lanes, block_at(buf, at, &mut pad));
+        if mask != 0 {
+            let found = at + mask.trailing_zeros() as usize;
+            return (found < buf.len()).then_some(found);
+        }
+        at += NAME_BLOCK;
+    }
+    None
+}
+
+// No closures in this file's hot paths: one that is not inlined is compiled without the lanes' instructions.
+#[inline(always)]
+fn stops<L: Lanes, const CLASS: u8>(lanes: L, block: &[u8; NAME_BLOCK]) -> u32 {
+    match CLASS {
+        TCHAR => lanes.name_stops(block),
+        VALUE => lanes.value_stops(block),
+        _ => lanes.target_stops(block),
+    }
+}
+
+/// The block at `at`. Past the end of the buffer it is padded, by way of `pad`, with NUL, which is in no class.
+#[inline(always)]
+fn block_at<'a>(buf: &'a [u8], at: usize, pad: &'a mut [u8; NAME_BLOCK]) -> &'a [u8; NAME_BLOCK] {
+    let rest = buf.get(at..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(block) => block,
+        None => {
+            *pad = [0; NAME_BLOCK];
+            pad[..rest.len()].copy_from_slice(rest);
+            pad
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
