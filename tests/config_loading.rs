@@ -137,6 +137,28 @@ fn plan_of(text: &str) -> Plan {
 }
 
 #[test]
+fn keys_over_plain_http_are_fine_nearby_and_warned_of_elsewhere() {
+    let warnings = |host: &str| {
+        plan(&format!("providers: {{x: {{base_url: 'http://{host}', keys: [env.K]}}}}")).warnings.len()
+    };
+    for near in [
+        "127.0.0.1:9",
+        "localhost",
+        "[::1]",
+        "10.1.2.3",
+        "192.168.0.9",
+        "vllm:8000",
+        "llm.internal",
+        "[fd00::1]",
+    ] {
+        assert_eq!(warnings(near), 0, "{near}");
+    }
+    for far in ["example.com", "8.8.8.8", "internal.example.com", "[2001:db8::1]"] {
+        assert_eq!(warnings(far), 1, "{far}");
+    }
+}
+
+#[test]
 fn a_known_provider_without_keys_takes_its_usual_variable() {
     let env = |name: &str| (name == "GROQ_API_KEY").then(|| "key".to_owned());
     let plan = loader().load_text("providers: {groq: }", &env).expect("loads");

@@ -10,6 +10,8 @@
 //!
 //! Left out: watching the file. `gateway` decides when to load again.
 
+#![forbid(unsafe_code)]
+
 mod beginnings;
 mod bounds;
 mod catalog;
@@ -45,4 +47,4 @@ pub use plan::{
     RouteId, Scheme, Slot, SlotId, Target,
 };
 pub use secret::Secret;
-pub use values::{show_bytes, show_ms};
+pub use values::{parse_duration_ms, show_bytes, show_ms};

@@ -7,6 +7,7 @@
 //! Invariant: no message holds a key, an `extra_headers` value or a URL that came from a variable.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::bounds::{Retry, Timeouts};
@@ -59,7 +60,7 @@ pub(super) fn compile(file: &ProviderFile, common: &Common<'_>, report: &mut Rep
     extra_ca.extend(certificates(&file.extra_ca_files, common.directory, report));
     let extra_headers = headers(&file.network.extra_headers, report);
     let (origin, base_path) = address?;
-    if origin.scheme == Scheme::Http && !keys.is_empty() && !is_local(&origin.host) {
+    if origin.scheme == Scheme::Http && !keys.is_empty() && !is_near(&origin.host) {
         let message = format!("keys of {} travel unencrypted over http", name.shown());
         let at = file.base_url.as_ref().or(file.network.base_url.as_ref()).map_or(name.at, |url| url.at);
         report.warn(at, &name.path, message, "use https, or keep the traffic inside a trusted network");
@@ -356,8 +357,15 @@ fn headers(pairs: &[(Word, Word)], report: &mut Report) -> Vec<(Box<str>, Secret
     headers
 }
 
-fn is_local(host: &str) -> bool {
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Whether `host` is on this machine or on a private network, where plain HTTP is the owner's business.
+fn is_near(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(own)) => own.is_loopback() || own.is_private() || own.is_link_local(),
+        Ok(IpAddr::V6(own)) => own.is_loopback() || own.is_unique_local() || own.is_unicast_link_local(),
+        // A name without a dot is one of a container network or of this machine.
+        Err(_) => {
+            !host.contains('.')
+                || [".localhost", ".local", ".internal", ".svc"].iter().any(|end| host.ends_with(end))
+        }
+    }
 }

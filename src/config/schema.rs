@@ -103,6 +103,9 @@ pub(super) struct KeyFile {
     pub models: Vec<Word>,
 }
 
+const EMPTY_AUTH: &str = "`auth` is empty: it would let everyone in or lock everyone out";
+const AUTH_HELP: &str = "add keys, for example `auth: [env.SLUICE_CLIENT_KEY]`, or remove `auth`";
+
 /// What other gateways call things, for people who bring their file along.
 const FOREIGN: [(&str, &str); 9] = [
     ("model_list", "that is LiteLLM's; list `providers` with their `keys`, and `aliases` for model names"),
@@ -134,6 +137,10 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
     let mut fields = item.fields(report);
     // Editors put it there to find a schema; it configures nothing.
     fields.item("$schema");
+    if let Some(Node { at, value: Value::Null }) = root.member("auth") {
+        // Someone who writes `auth:` means to keep others out; with its entries commented out it would not.
+        report.error(*at, "auth", EMPTY_AUTH, AUTH_HELP);
+    }
     let file = File {
         listen: fields.item("listen").and_then(|item| listen(&item, report)),
         workers: fields.item("workers").and_then(|item| item.whole(report, 1, 1024)),
@@ -293,8 +300,7 @@ fn network(item: &Item<'_>, report: &mut Report) -> NetworkFile {
 
 fn client_keys(item: &Item<'_>, report: &mut Report) -> Vec<KeyFile> {
     if matches!(&item.node.value, Value::List(items) if items.is_empty()) {
-        let help = "add keys, for example `auth: [env.SLUICE_CLIENT_KEY]`, or remove `auth`";
-        item.error(report, "`auth` is empty: it would let everyone in or lock everyone out", help);
+        item.error(report, EMPTY_AUTH, AUTH_HELP);
     }
     keys(item, false, report)
 }

@@ -27,6 +27,13 @@ pub(super) fn duration_of_number(number: f64, unit: Option<Unit>) -> Result<u64,
     bounded_ms(number * factor)
 }
 
+/// Milliseconds of a duration with its unit (`250ms`, `8s`, `2m`, `1h`; at most 24 h), for arguments.
+///
+/// The error says how to write one.
+pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
+    duration_of_text(text, None)
+}
+
 /// Milliseconds of a number with a unit, or advice.
 pub(super) fn duration_of_text(text: &str, unit: Option<Unit>) -> Result<u64, String> {
     let text = text.trim();

@@ -3,44 +3,25 @@
 //! Why not a tree: a pass-through answer is looked at for its usage and its end, a translated request is mostly
 //! strings and schemas that are copied as they stand. Both want tokens and their places, not values.
 //!
-//! [`Cursor`] walks once, forward; the caller takes the members it wants and the rest is skipped. [`Raw`] is one
-//! whole value token that can be walked again. Neither checks the grammar of what it skips: it never panics, never
-//! loops, and says `bad` when brackets, quotes or separators do not add up. A translator validates the whole body
-//! first (`valid`), so what it then copies is known to be JSON.
+//! Why beside `wire::json`: its lazy values are walked anew from each object down. [`Cursor`] walks once, forward, and
+//! the caller takes what it wants at any depth on the way, so that a watched stream costs one look at each byte.
+//! [`Raw`] is one whole value token that can be walked again. Neither checks the grammar of what it skips: it never
+//! panics, never loops, and says `bad` when brackets, quotes or separators do not add up. A translator validates the
+//! whole document first ([`valid`]), so what it then copies is known to be JSON.
 //!
 //! Limits: member names are compared as they are written, so a name spelled with escapes is a name we do not know.
 
 use std::borrow::Cow;
 
-/// Deepest nesting a body may have before it is refused; the deepest schemas seen in the wild stay under 40.
+use crate::wire::json;
+
+/// Deepest nesting a body may have before it is refused. Below `wire`'s own limit, so that what a translator wraps
+/// around it still fits; the deepest schemas seen in the wild stay under 40.
 pub const MAX_DEPTH: usize = 120;
 
 /// Whether `doc` is exactly one JSON value by RFC 8259, in UTF-8, nested at most [`MAX_DEPTH`] deep.
-///
-/// One pass, no tree and no allocation.
 pub fn valid(doc: &[u8]) -> bool {
-    // serde_json skips strings without looking at their encoding, so that is checked apart, with SIMD in std.
-    std::str::from_utf8(doc).is_ok()
-        && serde_json::from_slice::<serde::de::IgnoredAny>(doc).is_ok()
-        && depth(doc) <= MAX_DEPTH
-}
-
-/// Deepest nesting of a document known to be valid.
-fn depth(doc: &[u8]) -> usize {
-    let (mut at, mut now, mut deepest) = (0, 0usize, 0usize);
-    while let Some(&byte) = doc.get(at) {
-        at += 1;
-        match byte {
-            b'"' => at = string_end(doc, at).unwrap_or(doc.len()),
-            b'{' | b'[' => {
-                now += 1;
-                deepest = deepest.max(now);
-            }
-            b'}' | b']' => now = now.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
+    json::validate(doc, MAX_DEPTH).is_ok()
 }
 
 /// Place just past the closing quote of a string whose first content byte is at `at`.
@@ -326,8 +307,9 @@ impl<'j> Raw<'j> {
         if memchr::memchr(b'\\', inner).is_none() {
             return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
         }
-        // serde_json knows the surrogate rules; strings with escapes that we must read are short or rare.
-        serde_json::from_slice::<String>(self.0).ok().map(Cow::Owned)
+        let mut text = Vec::with_capacity(inner.len());
+        json::unescape(inner, &mut text).ok()?;
+        String::from_utf8(text).ok().map(Cow::Owned)
     }
 
     /// Whether this is a string of nothing but spaces, tabs and line ends, however they are written.
@@ -402,37 +384,12 @@ impl<'j> Iterator for Items<'j> {
 
 /// Appends `text` as a JSON string, quotes included.
 pub fn push_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    push_escaped(out, text);
-    out.push(b'"');
+    json::write_string(text, out);
 }
 
 /// Appends `text` escaped for the inside of a JSON string.
 pub fn push_escaped(out: &mut Vec<u8>, text: &str) {
-    let bytes = text.as_bytes();
-    let mut start = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let escape: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0..=0x1f => {
-                out.extend_from_slice(&bytes[start..at]);
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-                start = at + 1;
-                continue;
-            }
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[start..at]);
-        out.extend_from_slice(escape);
-        start = at + 1;
-    }
-    out.extend_from_slice(&bytes[start..]);
+    json::escape_into(text, out);
 }
 
 /// Appends a whole number in decimal.

@@ -6,26 +6,28 @@
 //! stand.
 
 pub mod answer;
+pub mod anthropic_to_openai;
 pub mod api;
 pub(crate) mod date;
 pub mod edit;
 pub mod error;
-pub mod event;
 pub mod head;
 pub mod json;
 pub mod models;
 pub mod openai_to_anthropic;
+pub mod translate;
 pub mod usage;
 pub mod watch;
 
 pub use answer::{Answer, inspect_answer};
 pub use api::{Api, client_dialect};
-pub use edit::{Edits, Patch, Places, edit_request};
+pub use edit::{Edits, edit_request};
 pub use error::{
     ErrorKind, GatewayError, RetryHints, UpstreamError, read_error, read_stream_error, render_error,
     render_stream_error,
 };
 pub use head::{anthropic_version, auth_header, forward_request_header, forward_response_header};
 pub use models::{ModelEntry, parse_models, render_models};
+pub use translate::{Dropped, TranslateError, TranslateFault};
 pub use usage::Usage;
 pub use watch::{EventKind, Finish, StreamWatch};

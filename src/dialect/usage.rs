@@ -74,6 +74,8 @@ pub(crate) fn read_openai(cursor: &mut Cursor<'_>) -> Option<Usage> {
         b"prompt_tokens" | b"input_tokens" => counts.prompt = cursor.skip().count().or(counts.prompt),
         b"completion_tokens" | b"output_tokens" => counts.output = cursor.skip().count().or(counts.output),
         b"total_tokens" => counts.total = cursor.skip().count(),
+        // DeepSeek on Azure puts it beside the details.
+        b"reasoning_tokens" => counts.reasoning = cursor.skip().count().unwrap_or(0),
         b"prompt_cache_hit_tokens" => counts.cache_hit = cursor.skip().count(),
         b"prompt_tokens_details" | b"input_tokens_details" => {
             cursor.object(|cursor, name| match name {

@@ -161,32 +161,39 @@ const fn slot(length: usize, first: u8, middle: u8, last: u8) -> usize {
     hash & (SLOTS - 1)
 }
 
-/// One known name, padded for a comparison of a whole block.
-#[derive(Clone, Copy)]
-struct Slot {
-    text: [u8; NAME_BLOCK],
-    length: u8,
-    known: Known,
+/// What the slots hold. The names stand apart, each padded and aligned for a comparison of a whole block.
+struct Slots {
+    names: [Name; SLOTS],
+    lengths: [u8; SLOTS],
+    kinds: [Known; SLOTS],
 }
 
-static SLOT: [Slot; SLOTS] = {
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Name([u8; NAME_BLOCK]);
+
+static SLOT: Slots = {
     // No name is 255 bytes long, so an empty slot never matches.
-    let mut table = [Slot { text: [0; NAME_BLOCK], length: u8::MAX, known: Known::Other }; SLOTS];
+    let mut slots = Slots {
+        names: [Name([0; NAME_BLOCK]); SLOTS],
+        lengths: [u8::MAX; SLOTS],
+        kinds: [Known::Other; SLOTS],
+    };
     let mut n = 0;
     while n < NAMES.len() {
         let name = NAMES[n].1.as_bytes();
         let at = slot(name.len(), name[0], name[name.len() / 2], name[name.len() - 1]);
-        assert!(table[at].length == u8::MAX, "two known names share a slot");
-        table[at].length = name.len() as u8;
-        table[at].known = NAMES[n].0;
+        assert!(slots.lengths[at] == u8::MAX, "two known names share a slot");
+        slots.lengths[at] = name.len() as u8;
+        slots.kinds[at] = NAMES[n].0;
         let mut i = 0;
         while i < name.len() {
-            table[at].text[i] = name[i];
+            slots.names[at].0[i] = name[i];
             i += 1;
         }
         n += 1;
     }
-    table
+    slots
 };
 
 /// The kind of the name that fills the first `length` bytes of `block`; all of them are `tchar`.
@@ -203,9 +210,9 @@ pub(super) fn classify<L: Lanes>(
     if underscore {
         return classify_alias(block, length);
     }
-    let entry = &SLOT[slot(length, block[0], block[length / 2], block[length - 1])];
-    if entry.length as usize == length && lanes.same_name(block, &entry.text, length) {
-        entry.known
+    let at = slot(length, block[0], block[length / 2], block[length - 1]);
+    if usize::from(SLOT.lengths[at]) == length && lanes.same_name(block, &SLOT.names[at].0, length) {
+        SLOT.kinds[at]
     } else {
         Known::Other
     }
@@ -361,12 +368,11 @@ impl Fields {
             known,
         };
         self.len += 1;
+        // Without a branch: which names repeat is not predictable.
         let first = &mut self.first[known as usize];
-        if *first == 0 {
-            *first = self.len as u8;
-        } else {
-            self.repeated |= known.bit();
-        }
+        let again = *first != 0;
+        *first = if again { *first } else { self.len as u8 };
+        self.repeated |= u64::from(again) << known as u8;
         true
     }
 }

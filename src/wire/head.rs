@@ -11,9 +11,15 @@
 //! Limits: [`METHOD_MAX`], [`REQUEST_LINE_MAX`], [`HEAD_MAX`], [`REQUEST_FIELDS_MAX`], [`RESPONSE_FIELDS_MAX`].
 //! It leaves out: joining of repeated fields, and decoding of any value.
 
+mod arrival;
+mod lines;
+
+pub use arrival::Arrival;
+
+use self::lines::{block_at, find_stop, parse_fields};
 use super::HeadError;
-use super::fields::{CAPACITY, Fields, Known, classify};
-use super::simd::{Lanes, NAME_BLOCK, Task, dispatch, is_tchar};
+use super::fields::{CAPACITY, Fields};
+use super::simd::{Lanes, NAME_BLOCK, TARGET, Task, VALUE, dispatch, is_tchar};
 
 /// Longest method: no registered one is longer than 18, and a flood of letters is cut off early.
 pub const METHOD_MAX: usize = 32;
@@ -85,36 +91,6 @@ pub fn parse_response<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<R
     bounded(parsed, buf)
 }
 
-/// Decides when a head that arrives in pieces is worth parsing again.
-///
-/// Parsing starts at the first byte each time, so parsing after each piece would be quadratic for a sender that sends
-/// one byte at a time. It is due while the head is short, when a line was completed (there are at most about 100 lines),
-/// and when the buffer doubled (so that an endless line is refused in time).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Arrival {
-    seen: usize,
-    parsed: usize,
-}
-
-/// Below this many bytes a parse costs less than the read that brought them.
-const SHORT_HEAD: usize = 512;
-
-impl Arrival {
-    /// Whether `buf`, which only ever grew at its end since the last call, is to be parsed now.
-    pub fn due(&mut self, buf: &[u8]) -> bool {
-        let fresh = buf.get(self.seen..).unwrap_or(buf);
-        self.seen = buf.len();
-        let due = buf.len() <= SHORT_HEAD
-            || buf.len() >= self.parsed.saturating_mul(2)
-            || buf.len() >= HEAD_MAX
-            || memchr::memchr(b'\n', fresh).is_some();
-        if due {
-            self.parsed = buf.len();
-        }
-        due
-    }
-}
-
 /// A head that fills the window and is still not whole can only be too large.
 fn bounded<T>(parsed: Option<T>, buf: &[u8]) -> Result<Parsed<T>, HeadError> {
     match parsed {
@@ -140,7 +116,7 @@ impl<'b> Task for Request<'b, '_> {
         let Some(method_end) = method(lanes, buf, start)? else { return Ok(None) };
         let target_start = method_end + 1;
         let line = buf.get(..start + REQUEST_LINE_MAX + 1).unwrap_or(buf);
-        let Some(target_end) = find_stop(line, target_start, |block| lanes.target_stops(block)) else {
+        let Some(target_end) = find_stop::<L, TARGET>(lanes, line, target_start) else {
             let full = buf.len().saturating_sub(start) > REQUEST_LINE_MAX;
             return if full { Err(HeadError::RequestLineTooLong) } else { Ok(None) };
         };
@@ -206,7 +182,7 @@ impl<'b> Task for Response<'b, '_> {
             Some(_) => return Err(HeadError::StatusCode),
         };
         // reason-phrase = 1*( HTAB / SP / VCHAR / obs-text ), the bytes of a field value.
-        let Some(reason_end) = find_stop(buf, reason_start, |block| lanes.value_stops(block)) else {
+        let Some(reason_end) = find_stop::<L, VALUE>(lanes, buf, reason_start) else {
             return Ok(None);
         };
         if !matches!(buf[reason_end], b'\r' | b'\n') {
@@ -241,7 +217,8 @@ fn skip_leading_lines(buf: &[u8]) -> Result<Option<usize>, HeadError> {
 #[inline(always)]
 fn method<L: Lanes>(lanes: L, buf: &[u8], start: usize) -> Result<Option<usize>, HeadError> {
     const { assert!(METHOD_MAX == NAME_BLOCK) };
-    let length = with_block(buf, start, |block, _| lanes.name_stops(block).trailing_zeros() as usize);
+    let mut pad = [0; NAME_BLOCK];
+    let length = lanes.name_stops(block_at(buf, start, &mut pad)).trailing_zeros() as usize;
     match buf.get(start + length) {
         None => Ok(None),
         Some(b' ') if length > 0 => Ok(Some(start + length)),
@@ -292,113 +269,6 @@ fn line_ending(buf: &[u8], at: usize) -> Result<Option<usize>, HeadError> {
         Some([b'\n', ..]) => Err(HeadError::BareLf),
         Some([b'\r', ..]) => Err(HeadError::BareCr),
         Some(_) => Err(HeadError::Version),
-    }
-}
-
-/// Parses field lines up to the empty one; returns where the head ends.
-// RFC 9112 section 5: field-line = field-name ":" OWS field-value OWS
-#[inline(always)]
-fn parse_fields<L: Lanes>(
-    lanes: L,
-    buf: &[u8],
-    mut at: usize,
-    fields: &mut Fields,
-    limit: usize,
-) -> Result<Option<usize>, HeadError> {
-    loop {
-        let Some((name_end, known)) = field_name(lanes, buf, at) else { return Ok(None) };
-        let Some(&after) = buf.get(name_end) else { return Ok(None) };
-        if after != b':' || name_end == at {
-            return end_of_fields(buf, at, name_end);
-        }
-        let mut value_start = name_end + 1;
-        while let Some(b' ' | b'\t') = buf.get(value_start) {
-            value_start += 1;
-        }
-        let Some(stop) = find_stop(buf, value_start, |block| lanes.value_stops(block)) else {
-            return Ok(None);
-        };
-        let next = match buf.get(stop..) {
-            Some([b'\r', b'\n', ..]) => stop + 2,
-            Some([b'\r']) => return Ok(None),
-            Some([b'\r', ..]) => return Err(HeadError::BareCr),
-            Some([b'\n', ..]) => return Err(HeadError::BareLf),
-            _ => return Err(HeadError::FieldValue),
-        };
-        let mut value_end = stop;
-        while value_end > value_start && matches!(buf[value_end - 1], b' ' | b'\t') {
-            value_end -= 1;
-        }
-        if !fields.push(known, (at, name_end), (value_start, value_end), limit) {
-            return Err(HeadError::TooManyFields);
-        }
-        at = next;
-    }
-}
-
-/// Where the field name at `at` ends, and its kind; `None` when the buffer ends first.
-// RFC 9110 section 5.1: field-name = token ; token = 1*tchar
-#[inline(always)]
-fn field_name<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<(usize, Known)> {
-    let (length, known) = with_block(buf, at, |block, _| {
-        let length = lanes.name_stops(block).trailing_zeros() as usize;
-        let inside = u32::MAX.checked_shr(32 - length as u32).unwrap_or(0);
-        let underscore = lanes.underscores(block) & inside != 0;
-        (length, classify(lanes, block, length, underscore))
-    });
-    if length < NAME_BLOCK {
-        return Some((at + length, known));
-    }
-    // No known name is longer than a block, so what goes on past it is another one.
-    let end = find_stop(buf, at + NAME_BLOCK, |block| lanes.name_stops(block))?;
-    Some((end, if end == at + NAME_BLOCK { known } else { Known::Other }))
-}
-
-/// Reads a line that is not a field: the empty one that ends the head, or a fault.
-#[inline(always)]
-fn end_of_fields(buf: &[u8], at: usize, name_end: usize) -> Result<Option<usize>, HeadError> {
-    match buf.get(at..) {
-        Some([b'\r', b'\n', ..]) => Ok(Some(at + 2)),
-        Some([b'\r']) => Ok(None),
-        Some([b'\r', ..]) => Err(HeadError::BareCr),
-        Some([b'\n', ..]) => Err(HeadError::BareLf),
-        Some([b' ' | b'\t', ..]) => Err(HeadError::Folded),
-        _ if matches!(buf.get(name_end), Some(b' ' | b'\t')) => Err(HeadError::SpaceBeforeColon),
-        _ => Err(HeadError::FieldName),
-    }
-}
-
-/// The first byte from `at` on that `stops` marks; `None` when the buffer ends first.
-#[inline(always)]
-fn find_stop(buf: &[u8], mut at: usize, stops: impl Fn(&[u8; NAME_BLOCK]) -> u32) -> Option<usize> {
-    let mut rest = buf.get(at..)?;
-    while let Some((block, after)) = rest.split_first_chunk::<NAME_BLOCK>() {
-        let mask = stops(block);
-        if mask != 0 {
-            return Some(at + mask.trailing_zeros() as usize);
-        }
-        rest = after;
-        at += NAME_BLOCK;
-    }
-    let found = with_block(buf, at, |block, have| {
-        let inside = u32::MAX.checked_shr(32 - have as u32).unwrap_or(0);
-        (stops(block) & inside).trailing_zeros() as usize
-    });
-    (found < rest.len()).then_some(at + found)
-}
-
-/// Calls `f` with the block at `at`, padded with NUL (which no class contains) past the end, and with how many of its
-/// bytes are in the buffer.
-#[inline(always)]
-fn with_block<R>(buf: &[u8], at: usize, f: impl Fn(&[u8; NAME_BLOCK], usize) -> R) -> R {
-    let rest = buf.get(at..).unwrap_or_default();
-    match rest.first_chunk::<NAME_BLOCK>() {
-        Some(block) => f(block, NAME_BLOCK),
-        None => {
-            let mut block = [0; NAME_BLOCK];
-            block[..rest.len()].copy_from_slice(rest);
-            f(&block, rest.len())
-        }
     }
 }
 

@@ -5,8 +5,8 @@
 //! Google's `[{"error":{code,message,status,details}}]`, HTML from a proxy on the way, and nothing at all.
 
 use super::{ErrorKind, RetryHints, UpstreamError, retry_after, retry_after_ms};
-use crate::dialect::event::Event;
 use crate::dialect::json::{Kind, Raw};
+use crate::wire::sse;
 
 /// Longest message taken over from a provider; bytes. A page of HTML helps nobody.
 const MAX_MESSAGE: usize = 2000;
@@ -22,8 +22,7 @@ pub fn read_error(status: u16, hints: &RetryHints<'_>, body: &[u8]) -> UpstreamE
 
 /// Reads an error event inside a stream that began with a 200; the status is the one the words stand for.
 pub fn read_stream_error(event: &[u8]) -> UpstreamError {
-    let event = Event::read(event);
-    let data = event.data.unwrap_or_default();
+    let data = sse::fields(event).data().unwrap_or_default();
     let said = Said::read(&data);
     let status = said.status_by_words();
     let mut error = said.into_error(status, &data);

@@ -1,7 +1,5 @@
 //! Images and files of a user's message, from OpenAI's data URLs to Anthropic's sources.
 
-use std::borrow::Cow;
-
 use super::TranslateError;
 use crate::dialect::json::{Raw, push_string};
 
@@ -131,7 +129,7 @@ fn known_image(media_type: &str) -> Option<&'static str> {
     NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(media_type)).map(|&(_, media_type)| media_type)
 }
 
-fn starts_with_ignoring_case(text: &Cow<'_, str>, prefix: &str) -> bool {
+fn starts_with_ignoring_case(text: &str, prefix: &str) -> bool {
     text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 

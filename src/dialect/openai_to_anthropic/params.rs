@@ -227,7 +227,7 @@ pub(super) fn push(
 ) {
     push_thinking(plan, out);
     push_sampling(request, claude, plan, translated, out);
-    push_stop(request.stop, out);
+    push_stop(request.stop, translated, out);
     push_user(request, translated, out);
     match request.service_tier.content() {
         None => {}
@@ -309,15 +309,20 @@ fn push_sampling(
     }
 }
 
-/// Stop sequences; blank ones are refused by the API and cannot be kept.
-fn push_stop(stop: Raw<'_>, out: &mut Vec<u8>) {
+/// Stop sequences; blank ones are refused by the API.
+fn push_stop(stop: Raw<'_>, translated: &mut Translated, out: &mut Vec<u8>) {
     let mut first = true;
     let mut push = |sequence: Raw<'_>| {
-        if sequence.kind() == Some(Kind::String) && !sequence.is_blank() {
-            out.extend_from_slice(if first { b",\"stop_sequences\":[" } else { b"," });
-            out.extend_from_slice(sequence.bytes());
-            first = false;
+        if sequence.kind() != Some(Kind::String) {
+            return;
         }
+        if sequence.is_blank() {
+            translated.dropped.add("stop");
+            return;
+        }
+        out.extend_from_slice(if first { b",\"stop_sequences\":[" } else { b"," });
+        out.extend_from_slice(sequence.bytes());
+        first = false;
     };
     push(stop);
     stop.items().for_each(&mut push);

@@ -13,10 +13,10 @@ use super::{Back, JSON_TOOL};
 use crate::config::Dialect;
 use crate::dialect::api::Api;
 use crate::dialect::error::{read_stream_error, render_stream_error};
-use crate::dialect::event::Event;
 use crate::dialect::json::{self, Cursor, Kind, Raw, push_escaped, push_number};
 use crate::dialect::usage::{self, Usage};
 use crate::dialect::watch::{EventKind, Finish};
+use crate::wire::sse;
 
 /// Most bytes of one block that are kept back. The longest thinking a model can write is a tenth of it.
 const MAX_KEPT: usize = 8 << 20;
@@ -165,22 +165,23 @@ impl StreamTranslator {
     }
 
     fn translate(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<EventKind, BrokenStream> {
-        let event = Event::read(bytes);
-        let Some(data) = event.data.as_deref() else {
+        let event = sse::fields(bytes);
+        let Some(data) = event.data() else {
             out.extend_from_slice(b": ping\n\n");
             return Ok(EventKind::Preamble);
         };
+        let data = data.as_ref();
         if matches!(self.stage, Stage::Done | Stage::Failed) {
             return Ok(EventKind::Other);
         }
-        let is_error = event.name == b"error";
+        let is_error = event.event == b"error";
         if !is_error && !json::valid(data) {
             return Err(BrokenStream::NotJson);
         }
         let [kind, message, index, block, delta, counts, error] =
             Raw::of(data).pick(["type", "message", "index", "content_block", "delta", "usage", "error"]);
         let index = index.count().unwrap_or(0);
-        match kind.content().unwrap_or(event.name) {
+        match kind.content().unwrap_or(event.event) {
             _ if is_error || kind.is("error") || !error.is_empty() => {
                 let error = read_stream_error(bytes).for_client(Dialect::OpenAi);
                 render_stream_error(Dialect::OpenAi, Api::ChatCompletions, &error, out);

@@ -14,9 +14,9 @@ mod responses;
 pub(in crate::dialect) use responses::{of_incomplete, of_status};
 
 use super::api::Api;
-use super::event::Event;
 use super::usage::Usage;
 use crate::config::Dialect;
+use crate::wire::sse;
 
 /// What one event of a stream means to the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,19 +131,20 @@ impl StreamWatch {
 
     /// Takes in one whole event (its lines, with or without the blank line) and says what it is.
     pub fn event(&mut self, event: &[u8]) -> EventKind {
-        let event = Event::read(event);
-        let Some(data) = event.data.as_deref() else { return EventKind::Preamble };
-        if event.is_done() {
+        let fields = sse::fields(event);
+        let Some(data) = fields.data() else { return EventKind::Preamble };
+        let (name, data) = (fields.event, data.as_ref());
+        if data.trim_ascii() == b"[DONE]" {
             self.seen.terminal = true;
             return EventKind::Terminal;
         }
         let kind = match self.shape {
             Shape::Chat => chat::look(&mut self.seen, data),
-            Shape::Responses => responses::look(&mut self.seen, event.name, data),
-            Shape::Anthropic => anthropic::look(&mut self.seen, event.name, data),
+            Shape::Responses => responses::look(&mut self.seen, name, data),
+            Shape::Anthropic => anthropic::look(&mut self.seen, name, data),
             Shape::Unknown => EventKind::Content,
         };
-        let kind = if event.name == b"error" { EventKind::Error } else { kind };
+        let kind = if name == b"error" { EventKind::Error } else { kind };
         self.seen.failed |= kind == EventKind::Error;
         kind
     }

@@ -19,11 +19,10 @@ const EVEN: u64 = 0x5555_5555_5555_5555;
 #[inline(always)]
 pub(super) fn string_end<L: Lanes>(lanes: L, doc: &[u8], mut at: usize) -> Result<usize, JsonError> {
     let mut escapes = Escapes::default();
+    let mut pad = [b' '; JSON_BLOCK];
     while at < doc.len() {
-        let closing = with_block(doc, at, |block| {
-            let (quotes, backslashes) = lanes.strings(block);
-            quotes & !escapes.escaped(backslashes)
-        });
+        let (quotes, backslashes) = lanes.strings(block_at(doc, at, &mut pad));
+        let closing = quotes & !escapes.escaped(backslashes);
         if closing != 0 {
             return Ok(at + closing.trailing_zeros() as usize);
         }
@@ -46,23 +45,22 @@ pub(super) fn container_end<L: Lanes>(
     // All ones inside a string, else zero.
     let mut inside = 0u64;
     let mut at = start;
+    let mut pad = [b' '; JSON_BLOCK];
     while at < doc.len() {
-        let closed = with_block(doc, at, |block| {
-            let (quotes, backslashes) = lanes.strings(block);
-            if inside == u64::MAX && quotes | backslashes == 0 {
-                escapes.clear();
-                return Ok(None);
-            }
+        let block = block_at(doc, at, &mut pad);
+        let (quotes, backslashes) = lanes.strings(block);
+        if inside == u64::MAX && quotes | backslashes == 0 {
+            escapes.clear();
+        } else {
             let quotes = quotes & !escapes.escaped(backslashes);
             // From each opening quote up to, not including, the closing one.
             let strings = prefix_xor(quotes) ^ inside;
             inside = ((strings as i64) >> 63) as u64;
             let stray = backslashes & !strings;
             let found = lanes.brackets(block) & !strings;
-            brackets.close_in(block, found, stray, at)
-        })?;
-        if let Some(place) = closed {
-            return Ok(at + place + 1);
+            if let Some(place) = brackets.close_in(block, found, stray, at)? {
+                return Ok(at + place + 1);
+            }
         }
         at += JSON_BLOCK;
     }
@@ -203,16 +201,16 @@ fn stray_error<T>(stray: u64, base: usize) -> Result<T, JsonError> {
     error(JsonErrorKind::Unexpected, base + stray.trailing_zeros() as usize)
 }
 
-/// Calls `f` with the block at `at`, padded with spaces past the end of `doc`.
+/// The block at `at`. Past the end of the document it is padded, by way of `pad`, with spaces.
 #[inline(always)]
-fn with_block<R>(doc: &[u8], at: usize, f: impl FnOnce(&[u8; JSON_BLOCK]) -> R) -> R {
+fn block_at<'a>(doc: &'a [u8], at: usize, pad: &'a mut [u8; JSON_BLOCK]) -> &'a [u8; JSON_BLOCK] {
     let rest = doc.get(at..).unwrap_or_default();
-    match rest.first_chunk::<JSON_BLOCK>() {
-        Some(block) => f(block),
+    match rest.first_chunk() {
+        Some(block) => block,
         None => {
-            let mut block = [b' '; JSON_BLOCK];
-            block[..rest.len()].copy_from_slice(rest);
-            f(&block)
+            *pad = [b' '; JSON_BLOCK];
+            pad[..rest.len()].copy_from_slice(rest);
+            pad
         }
     }
 }

@@ -15,6 +15,9 @@ mod x86;
 /// Bytes looked at together in a head.
 pub(super) const NAME_BLOCK: usize = 32;
 
+/// Bytes looked at together where a whole field line is likely to fit.
+pub(super) const LINE_BLOCK: usize = 64;
+
 /// Bytes looked at together in JSON.
 pub(super) const JSON_BLOCK: usize = 64;
 
@@ -26,6 +29,8 @@ pub(super) trait Lanes: Copy {
     fn underscores(self, block: &[u8; NAME_BLOCK]) -> u32;
     /// Bytes that end a field value: control bytes but HTAB.
     fn value_stops(self, block: &[u8; NAME_BLOCK]) -> u32;
+    /// As `value_stops`, for a longer block.
+    fn line_stops(self, block: &[u8; LINE_BLOCK]) -> u64;
     /// Bytes that end a request target: all but visible ASCII.
     fn target_stops(self, block: &[u8; NAME_BLOCK]) -> u32;
     /// Whether the first `length` bytes, with bit 0x20 set, equal those of `lower`; `length` is 1 to 32.
@@ -62,11 +67,14 @@ pub(super) fn dispatch<T: Task>(task: T) -> T::Output {
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
 
-/// The class of each byte, as bits.
-const TCHAR: u8 = 1;
-const VALUE: u8 = 2;
-const TARGET: u8 = 4;
+/// Class of the bytes of a field name or method.
+pub(super) const TCHAR: u8 = 1;
+/// Class of the bytes of a field value.
+pub(super) const VALUE: u8 = 2;
+/// Class of the bytes of a request target.
+pub(super) const TARGET: u8 = 4;
 
+/// The classes of each byte, as bits.
 static CLASS: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;
@@ -137,6 +145,10 @@ impl Lanes for Portable {
         mask32(block, |byte| CLASS[byte as usize] & VALUE == 0)
     }
     #[inline(always)]
+    fn line_stops(self, block: &[u8; LINE_BLOCK]) -> u64 {
+        mask64(block, |byte| CLASS[byte as usize] & VALUE == 0)
+    }
+    #[inline(always)]
     fn target_stops(self, block: &[u8; NAME_BLOCK]) -> u32 {
         mask32(block, |byte| CLASS[byte as usize] & TARGET == 0)
     }
@@ -203,6 +215,7 @@ mod tests {
             assert_eq!(lanes.underscores(half), Portable.underscores(half), "{half:?}");
             assert_eq!(lanes.value_stops(half), Portable.value_stops(half), "{half:?}");
             assert_eq!(lanes.target_stops(half), Portable.target_stops(half), "{half:?}");
+            assert_eq!(lanes.line_stops(&block), Portable.line_stops(&block), "{block:?}");
             assert_eq!(lanes.strings(&block), Portable.strings(&block), "{block:?}");
             assert_eq!(lanes.brackets(&block), Portable.brackets(&block), "{block:?}");
             for length in 1..=NAME_BLOCK {

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use super::{JSON_BLOCK, Lanes, NAME_BLOCK, Task, low_bits};
+use super::{JSON_BLOCK, LINE_BLOCK, Lanes, NAME_BLOCK, Task, low_bits};
 
 /// Lanes of SSE2, which each x86-64 has.
 #[derive(Clone, Copy)]
@@ -58,6 +58,11 @@ macro_rules! lanes_by {
                 unsafe { $instructions::value_stops(block) }
             }
             #[inline(always)]
+            fn line_stops(self, block: &[u8; LINE_BLOCK]) -> u64 {
+                // SAFETY: as above.
+                unsafe { $instructions::line_stops(block) }
+            }
+            #[inline(always)]
             fn target_stops(self, block: &[u8; NAME_BLOCK]) -> u32 {
                 // SAFETY: as above.
                 unsafe { $instructions::target_stops(block) }
@@ -71,15 +76,12 @@ macro_rules! lanes_by {
             #[inline(always)]
             fn strings(self, block: &[u8; JSON_BLOCK]) -> (u64, u64) {
                 // SAFETY: as above.
-                let quotes = both(block, |half| unsafe { $instructions::equals(half, b'"') });
-                // SAFETY: as above.
-                let backslashes = both(block, |half| unsafe { $instructions::equals(half, b'\\') });
-                (quotes, backslashes)
+                unsafe { $instructions::strings(block) }
             }
             #[inline(always)]
             fn brackets(self, block: &[u8; JSON_BLOCK]) -> u64 {
                 // SAFETY: as above.
-                both(block, |half| unsafe { $instructions::brackets(half) })
+                unsafe { $instructions::brackets(block) }
             }
         }
     };
@@ -88,16 +90,24 @@ macro_rules! lanes_by {
 lanes_by!(Sse2, sse2);
 lanes_by!(Avx2, avx2);
 
-/// The masks of both halves of a block, as one.
+/// Both halves of a block.
 #[inline(always)]
-fn both(block: &[u8; JSON_BLOCK], f: impl Fn(&[u8; 32]) -> u32) -> u64 {
+fn halves(block: &[u8; 64]) -> (&[u8; 32], &[u8; 32]) {
     match block.as_chunks::<32>().0 {
-        [low, high] => u64::from(f(low)) | u64::from(f(high)) << 32,
-        _ => 0,
+        [low, high] => (low, high),
+        // Not reached: 64 bytes are two halves.
+        _ => (&[0; 32], &[0; 32]),
     }
 }
 
+/// Two masks as one.
+#[inline(always)]
+fn join(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
 mod sse2 {
+    use super::{halves, join};
     use std::arch::x86_64::*;
 
     #[inline]
@@ -193,15 +203,37 @@ mod sse2 {
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    pub(super) fn brackets(block: &[u8; 32]) -> u32 {
+    fn brackets_of_half(block: &[u8; 32]) -> u32 {
         mask(block, |bytes| {
             let folded = _mm_or_si128(bytes, _mm_set1_epi8(0x20));
             either(equal(folded, b'{'), equal(folded, b'}'))
         })
     }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    pub(super) fn line_stops(block: &[u8; 64]) -> u64 {
+        let (low, high) = halves(block);
+        join(value_stops(low), value_stops(high))
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    pub(super) fn strings(block: &[u8; 64]) -> (u64, u64) {
+        let (low, high) = halves(block);
+        (join(equals(low, b'"'), equals(high, b'"')), join(equals(low, b'\\'), equals(high, b'\\')))
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    pub(super) fn brackets(block: &[u8; 64]) -> u64 {
+        let (low, high) = halves(block);
+        join(brackets_of_half(low), brackets_of_half(high))
+    }
 }
 
 mod avx2 {
+    use super::{halves, join};
     use std::arch::x86_64::*;
 
     /// For each low nibble, the high nibbles (as bits) with which it makes a `tchar`.
@@ -286,8 +318,29 @@ mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn brackets(block: &[u8; 32]) -> u32 {
+    fn brackets_of_half(block: &[u8; 32]) -> u32 {
         let folded = _mm256_or_si256(load(block), _mm256_set1_epi8(0x20));
         _mm256_movemask_epi8(_mm256_or_si256(equal(folded, b'{'), equal(folded, b'}'))) as u32
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn line_stops(block: &[u8; 64]) -> u64 {
+        let (low, high) = halves(block);
+        join(value_stops(low), value_stops(high))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn strings(block: &[u8; 64]) -> (u64, u64) {
+        let (low, high) = halves(block);
+        (join(equals(low, b'"'), equals(high, b'"')), join(equals(low, b'\\'), equals(high, b'\\')))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn brackets(block: &[u8; 64]) -> u64 {
+        let (low, high) = halves(block);
+        join(brackets_of_half(low), brackets_of_half(high))
     }
 }

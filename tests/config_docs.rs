@@ -1,0 +1,139 @@
+//! The reference, the example and the defaults say the same.
+
+use std::path::Path;
+
+use sluice::config::{Loader, Plan, defaults, show_bytes, show_ms};
+
+fn repository(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn load(name: &str, text: &str) -> Plan {
+    let loader = Loader { file: Some(name.into()), ..Loader::default() };
+    loader.load_text(text, &|_| Some("key".to_owned())).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn the_example_loads_without_a_word() {
+    let text = repository("sluice.example.yaml");
+    let plan = load("sluice.example.yaml", &text);
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    assert_eq!(plan.resolve("fast").map(|chain| chain.len()), Ok(3));
+    // What it says are the defaults are the defaults.
+    assert_eq!(plan.timeouts, load("f", "providers: {x: {base_url: 'http://h'}}").timeouts);
+}
+
+#[test]
+fn a_file_that_says_nothing_gets_the_defaults() {
+    let plan = load("f", "providers: {x: {base_url: 'http://h'}}");
+    assert_eq!(plan.listen.to_string(), defaults::LISTEN);
+    assert_eq!(plan.drain_timeout_ms, defaults::DRAIN_TIMEOUT_MS);
+    let timeouts = plan.timeouts;
+    let expected =
+        [defaults::CONNECT_MS, defaults::FIRST_TOKEN_MS, defaults::TOKEN_GAP_MS, defaults::TOTAL_MS];
+    let actual = [timeouts.connect_ms, timeouts.first_token_ms, timeouts.token_gap_ms, timeouts.total_ms];
+    assert_eq!((actual, timeouts.attempt_ms), (expected, None));
+    let provider = &plan.providers[0];
+    assert_eq!(provider.timeouts, timeouts);
+    assert_eq!(provider.idle_ms, defaults::UPSTREAM_IDLE_MS);
+    assert_eq!(provider.retry.backoff_initial_ms, defaults::RETRY_BACKOFF_INITIAL_MS);
+    assert_eq!(provider.retry.backoff_max_ms, defaults::RETRY_BACKOFF_MAX_MS);
+    let limits = plan.limits;
+    assert_eq!(limits.body_bytes, defaults::BODY_BYTES);
+    assert_eq!(u64::from(limits.head_bytes), defaults::HEAD_BYTES);
+    assert_eq!(u64::from(limits.head_fields), defaults::HEAD_FIELDS);
+    assert_eq!(u64::from(limits.request_line_bytes), defaults::REQUEST_LINE_BYTES);
+    assert_eq!(u64::from(limits.upstream_head_bytes), defaults::UPSTREAM_HEAD_BYTES);
+    assert_eq!(u64::from(limits.upstream_head_fields), defaults::UPSTREAM_HEAD_FIELDS);
+    assert_eq!(u64::from(limits.interim_responses), defaults::INTERIM_RESPONSES);
+    assert_eq!(u64::from(limits.event_bytes), defaults::EVENT_BYTES);
+    assert_eq!(u64::from(limits.unread_bytes), defaults::UNREAD_BYTES);
+    assert_eq!(u64::from(limits.connections), defaults::CONNECTIONS);
+    assert_eq!(limits.request_head_ms, defaults::REQUEST_HEAD_MS);
+    assert_eq!(limits.client_idle_ms, defaults::CLIENT_IDLE_MS);
+    assert_eq!(limits.client_write_ms, defaults::CLIENT_WRITE_MS);
+}
+
+#[test]
+fn the_reference_states_every_default_as_it_is() {
+    let reference = repository("docs/configuration.md");
+    let rows = [
+        ("listen", defaults::LISTEN.to_owned()),
+        ("drain_timeout", show_ms(defaults::DRAIN_TIMEOUT_MS)),
+        ("timeouts.connect", show_ms(defaults::CONNECT_MS)),
+        ("timeouts.first_token", show_ms(defaults::FIRST_TOKEN_MS)),
+        ("timeouts.token_gap", show_ms(defaults::TOKEN_GAP_MS)),
+        ("timeouts.total", show_ms(defaults::TOTAL_MS)),
+        ("timeouts.request_head", show_ms(defaults::REQUEST_HEAD_MS)),
+        ("timeouts.client_idle", show_ms(defaults::CLIENT_IDLE_MS)),
+        ("timeouts.client_write", show_ms(defaults::CLIENT_WRITE_MS)),
+        ("timeouts.upstream_idle", show_ms(defaults::UPSTREAM_IDLE_MS)),
+        ("limits.body", show_bytes(defaults::BODY_BYTES)),
+        ("limits.head", show_bytes(defaults::HEAD_BYTES)),
+        ("limits.head_fields", defaults::HEAD_FIELDS.to_string()),
+        ("limits.request_line", show_bytes(defaults::REQUEST_LINE_BYTES)),
+        ("limits.upstream_head", show_bytes(defaults::UPSTREAM_HEAD_BYTES)),
+        ("limits.upstream_head_fields", defaults::UPSTREAM_HEAD_FIELDS.to_string()),
+        ("limits.interim_responses", defaults::INTERIM_RESPONSES.to_string()),
+        ("limits.event", show_bytes(defaults::EVENT_BYTES)),
+        ("limits.unread", show_bytes(defaults::UNREAD_BYTES)),
+        ("limits.connections", defaults::CONNECTIONS.to_string()),
+        ("weight", defaults::KEY_WEIGHT.to_string()),
+        ("stream_idle_timeout_in_seconds", (defaults::TOKEN_GAP_MS / 1_000).to_string()),
+        ("keep_alive_timeout_in_seconds", (defaults::UPSTREAM_IDLE_MS / 1_000).to_string()),
+        ("retry_backoff_initial", defaults::RETRY_BACKOFF_INITIAL_MS.to_string()),
+        ("retry_backoff_max", defaults::RETRY_BACKOFF_MAX_MS.to_string()),
+    ];
+    for (key, default) in rows {
+        let row = reference.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+        let row = row.unwrap_or_else(|| panic!("no row for {key}"));
+        assert!(row.contains(&format!("| `{default}` |")), "{key} is {default}: {row}");
+    }
+    assert!(reference.contains(&format!("A chain has at most {}", defaults::CHAIN_TARGETS_MAX)));
+    assert!(reference.contains(&format!("up to {} names", defaults::SUGGESTIONS_MAX)));
+}
+
+#[test]
+fn the_reference_lists_every_key_that_exists() {
+    let reference = repository("docs/configuration.md");
+    // The file of the tests holds every key once; the loader refuses it when one is unknown.
+    for line in repository("tests/configs/every-key.yaml").lines() {
+        let Some((name, _)) = line.trim_start_matches([' ', '-']).split_once(':') else { continue };
+        let own = ["openai", "anthropic", "local", "fast", "cheap", "x-team", "https"];
+        if !own.contains(&name) {
+            let named = [format!("`{name}`"), format!(".{name}`"), format!("{name}:")];
+            assert!(named.iter().any(|name| reference.contains(name)), "{name} is not in the reference");
+        }
+    }
+}
+
+#[test]
+fn the_reference_lists_every_known_provider() {
+    let reference = repository("docs/configuration.md");
+    for line in repository("src/config/providers.yaml").lines().filter(|line| line.starts_with("- {")) {
+        let id = line.split([' ', ',']).nth(3).unwrap_or_default();
+        let row = reference.lines().find(|row| row.starts_with(&format!("| `{id}` | ")));
+        let row = row.unwrap_or_else(|| panic!("{id} is not in the reference"));
+        for part in line
+            .split([' ', ',', '[', ']', '"'])
+            .filter(|part| part.starts_with("http") || part.ends_with("_KEY"))
+        {
+            assert!(row.contains(&format!("`{part}`")), "{id}: {part} is not in {row}");
+        }
+    }
+}
+
+#[test]
+fn the_files_in_the_reference_load() {
+    let reference = repository("docs/configuration.md");
+    let mut loaded = 0;
+    for block in reference.split("```").skip(1).step_by(2) {
+        let Some((language, text)) = block.split_once('\n') else { continue };
+        if language == "yaml" || language == "json" {
+            load(language, text);
+            loaded += 1;
+        }
+    }
+    assert_eq!(loaded, 3);
+}
