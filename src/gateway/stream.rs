@@ -480,6 +480,7 @@ impl Pump<'_, '_> {
 
     /// The stream is whole and delivered.
     async fn finish(mut self, read: Buf, over: bool) -> Ended {
+        self.call.complete();
         if !over {
             self.drain(read).await;
         }

@@ -89,7 +89,10 @@ pub struct Call {
     origin: OriginId,
     /// The request is not all written yet.
     sending: bool,
-    /// The connection must not be used again.
+    /// An answer is owed and not read to its end: whatever ends the call early leaves this set, so that no later
+    /// request can be given what was meant for this one.
+    owed: bool,
+    /// The connection must not be used again although its answer is complete.
     spoilt: bool,
     /// Answer bytes have come.
     pub answered: bool,
@@ -129,6 +132,7 @@ pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By)
         pooled: Some(pooled),
         origin,
         sending: false,
+        owed: false,
         spoilt: false,
         answered: false,
         sent_us: 0,
@@ -168,6 +172,7 @@ impl Call {
         }
         pooled.conn.start_gather(gather);
         self.sending = true;
+        self.owed = true;
         self.sent_us = clock::now_us();
     }
 
@@ -346,6 +351,7 @@ impl Call {
         if !reply.keep_alive {
             self.spoilt = true;
         }
+        self.complete();
         Ok(read)
     }
 
@@ -357,6 +363,11 @@ impl Call {
         }
         self.arm(read);
         self.receive(client, by).await
+    }
+
+    /// Says that the answer was read to its end.
+    pub fn complete(&mut self) {
+        self.owed = false;
     }
 
     /// Marks the connection as unfit for another request.
@@ -376,6 +387,7 @@ impl Call {
             self.take_back(client).await;
         }
         if let Some(pooled) = self.pooled.take()
+            && !self.owed
             && !self.spoilt
         {
             client.core.pool.borrow_mut().put(self.origin, pooled, clock::now_us());

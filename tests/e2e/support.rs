@@ -110,6 +110,8 @@ impl Got {
 pub struct Client {
     pub stream: TcpStream,
     rest: Vec<u8>,
+    ended: bool,
+    reset: bool,
 }
 
 impl Client {
@@ -117,7 +119,7 @@ impl Client {
         let stream = TcpStream::connect(addr).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, rest: Vec::new() }
+        Client { stream, rest: Vec::new(), ended: false, reset: false }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -148,6 +150,8 @@ impl Client {
             // A signal to this thread (io_uring's task work is one) is no end.
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => self.fill(),
             e => {
+                self.reset = matches!(&e, Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset);
+                self.ended = !matches!(&e, Err(e) if e.kind() == std::io::ErrorKind::WouldBlock);
                 println!("the connection ended: {e:?}");
                 false
             }
@@ -236,10 +240,32 @@ impl Client {
         got
     }
 
+    /// Reads one head, and no body, as after a HEAD request.
+    pub fn read_head(&mut self) -> String {
+        assert!(self.read_until(b"\r\n\r\n"));
+        let end = self.rest.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        String::from_utf8_lossy(&self.rest.drain(..end).collect::<Vec<_>>()).into_owned()
+    }
+
+    /// Whether the last read ended with a reset.
+    pub fn was_reset(&self) -> bool {
+        self.reset
+    }
+
+    /// Whether the other side had closed when the last read ended.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether the other side has closed.
     pub fn is_closed(&mut self) -> bool {
         self.stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-        matches!(self.stream.read(&mut [0; 1]), Ok(0))
+        loop {
+            match self.stream.read(&mut [0; 1]) {
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                read => return matches!(read, Ok(0)),
+            }
+        }
     }
 }
 
