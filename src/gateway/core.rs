@@ -1,12 +1,13 @@
 //! What one core owns: its view of the plan, its upstream connections, its timers, its part of policy's state.
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::net::Timers;
 use crate::net::pool::{OriginId, Pool};
 use crate::net::resolver::Resolver;
-use crate::net::{Timers, clock};
 use crate::policy;
 use crate::wire::fields::Fields;
 
@@ -61,8 +62,9 @@ impl Core {
     /// A core that serves `live`.
     pub fn new(index: usize, live: Arc<Live>, resolver: Resolver, stats: Arc<Stats>) -> Core {
         let mut pool = Pool::default();
-        // Two processes, two cores, two starts: different ids. The clock alone would repeat within a fleet.
-        let seed = (u64::from(std::process::id()) << 40) ^ clock::unix_seconds() ^ ((index as u64) << 56);
+        // Two processes, two cores, two starts: different ids. In containers every process has the same number and a
+        // fleet starts within one second, so the seed is one that the standard library takes from the kernel.
+        let seed = RandomState::new().hash_one(index);
         let plan = adopt(index, live, &mut pool, seed);
         Core {
             index,
@@ -110,4 +112,26 @@ fn adopt(index: usize, live: Arc<Live>, pool: &mut Pool, seed: u64) -> Rc<CorePl
     let origins = live.upstreams.iter().map(|u| pool.origin(&u.destination)).collect();
     let policy = RefCell::new(policy::Core::new(live.settings.clone(), live.shared.clone(), index, seed));
     Rc::new(CorePlan { live, origins, policy, models: ModelList::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loader;
+    use crate::gateway::live::TlsConfigs;
+
+    #[test]
+    fn two_cores_never_hand_out_the_same_ids() {
+        let plan =
+            Loader::default().load_text("providers: {mine: {base_url: \"http://127.0.0.1:1\"}}", &|_| None);
+        let live = Live::build(plan.unwrap(), 2, None, &TlsConfigs::default());
+        let live = Arc::new(live.ok().unwrap());
+        let core = |index| Core::new(index, live.clone(), Resolver::default(), Arc::default());
+        // Two starts of the same core of two processes look alike in all but the seed.
+        let mut ids: Vec<u64> =
+            [core(0), core(0), core(1)].iter().flat_map(|core| [core.next_id(), core.next_id()]).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 6);
+    }
 }
