@@ -150,14 +150,16 @@ impl Client {
         let limit = inbound.plan.live.plan.limits.body_bytes;
         let head_len = inbound.head_len;
         let begun_us = clock::now_us();
+        if let Body::Length(length) = inbound.framing.body
+            && length > limit
+        {
+            return Err(Stop::Refused(Refusal::too_large(limit)));
+        }
         if inbound.framing.expect_continue && buf.len() == head_len {
             self.write(Buf::copy_of(b"HTTP/1.1 100 Continue\r\n\r\n")).await.map_err(|_| Stop::Gone)?;
         }
         match inbound.framing.body {
             Body::Length(length) => {
-                if length > limit {
-                    return Err(Stop::Refused(Refusal::too_large(limit)));
-                }
                 // At most `limit`, which the plan bounds, so it fits.
                 let end = head_len + length as usize;
                 while buf.len() < end {

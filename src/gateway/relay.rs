@@ -32,7 +32,8 @@ pub async fn deliver(
     };
     let chunked = length.is_none() && inbound.minor > 0;
     // Without a length and without chunks only the end of the connection can mark the end of the body.
-    let keep = (chunked || length.is_some()) && respond::keeps(exchange.client, inbound);
+    let by_close = !chunked && length.is_none();
+    let keep = !by_close && respond::keeps(exchange.client, inbound);
     let mut head = Buf::take(buf::IDLE);
     let out = head.as_vec();
     respond::status_line(out, reply.status);
@@ -49,14 +50,19 @@ pub async fn deliver(
     out.extend_from_slice(b"\r\n");
     let mut decoder = matches!(reply.body, Body::Chunked).then(|| Decoder::new(ChunkLimits::response()));
     let mut left = length;
-    let mut excess = false;
+    let (mut excess, mut begun) = (false, false);
     let bodiless = inbound.is_head || length == Some(0);
     loop {
         let stripped = strip(&mut decoder, &mut left, &mut read, &mut excess);
         let over = match stripped {
             Ok(over) => over || bodiless,
-            Err(what) => return cut(exchange, call, what).await,
+            Err(what) if !begun => {
+                call.end(exchange.client).await;
+                return Ended::Failed(Signal::Transport(what), None);
+            }
+            Err(what) => return cut(exchange, call, what, by_close).await,
         };
+        begun = true;
         head = match forward(exchange, head, &mut read, chunked, over).await {
             Some(head) => head,
             None => return Ended::Delivered(After::Cut, Outcome::Cancelled),
@@ -77,10 +83,10 @@ pub async fn deliver(
                 }
                 break;
             }
-            Ok(Received::End(_)) => return cut(exchange, call, What::Truncated).await,
+            Ok(Received::End(_)) => return cut(exchange, call, What::Truncated, by_close).await,
             Err(Broken::ClientGone) => return Ended::Delivered(After::Cut, Outcome::Cancelled),
-            Err(Broken::Stale) => return cut(exchange, call, What::Reset).await,
-            Err(Broken::Failed(what)) => return cut(exchange, call, what).await,
+            Err(Broken::Stale) => return cut(exchange, call, What::Reset, by_close).await,
+            Err(Broken::Failed(what)) => return cut(exchange, call, what, by_close).await,
         };
     }
     call.complete();
@@ -162,7 +168,11 @@ async fn forward(
 }
 
 /// The body broke after its head went out: all that is left is to end without a clean end.
-async fn cut(exchange: &mut Exchange<'_>, mut call: Call, what: What) -> Ended {
+async fn cut(exchange: &mut Exchange<'_>, mut call: Call, what: What, by_close: bool) -> Ended {
+    if by_close {
+        // A plain close would say that this was all.
+        exchange.client.conn.reset();
+    }
     call.spoil();
     call.end(exchange.client).await;
     Ended::Delivered(After::Cut, Outcome::Failure(attribute(Signal::Transport(what)).after_commit()))

@@ -59,6 +59,8 @@ pub enum Content {
     Events,
     /// `text/html`, which no model API sends.
     Html,
+    /// Compressed, although we asked that it is not: nothing of it can be read.
+    Coded,
     /// Anything else.
     Other,
 }
@@ -410,6 +412,9 @@ fn parse_reply(client: &Client, read: &mut Buf, is_head: bool) -> Result<Option<
     }
     let value = |known| fields.value(bytes, known);
     let content = match value(Known::ContentType) {
+        _ if value(Known::ContentEncoding).is_some_and(|c| !c.eq_ignore_ascii_case(b"identity")) => {
+            Content::Coded
+        }
         Some(v) if starts_with(v, b"application/json") => Content::Json,
         Some(v) if starts_with(v, b"text/event-stream") => Content::Events,
         Some(v) if starts_with(v, b"text/html") => Content::Html,

@@ -323,6 +323,16 @@ impl Conn {
         self.shutdown(libc::SHUT_RDWR);
     }
 
+    /// Ends the connection with a reset, so that the peer cannot take what it got for all there was. What was written
+    /// and is not yet sent is lost.
+    pub fn reset(&self) {
+        let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+        let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+        // SAFETY: the descriptor is open as long as `self.stream` is, and the address is a local of the length given.
+        // Connecting to no address is how connect(2) dissolves a connection.
+        unsafe { libc::connect(self.fd, &raw const nobody, len) };
+    }
+
     fn shutdown(&self, how: libc::c_int) {
         // SAFETY: the descriptor is open as long as `self.stream` is; shutdown(2) touches no memory of ours.
         unsafe { libc::shutdown(self.fd, how) };
@@ -418,6 +428,21 @@ mod tests {
             monoio::time::sleep(std::time::Duration::from_millis(5)).await;
             peer.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
             assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0, "{d:?}");
+        });
+    }
+
+    #[test]
+    fn a_reset_is_no_clean_end_although_a_read_is_armed() {
+        on_both(async |d| {
+            let (mut conn, mut peer) = pair().await;
+            conn.arm(Buf::take(64));
+            assert_eq!(conn.check_idle(), Idle::Quiet);
+            conn.reset();
+            drop(conn);
+            monoio::time::sleep(std::time::Duration::from_millis(5)).await;
+            peer.set_read_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
+            let end = peer.read(&mut [0; 8]).unwrap_err();
+            assert_eq!(end.kind(), io::ErrorKind::ConnectionReset, "{d:?}");
         });
     }
 

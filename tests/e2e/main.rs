@@ -2,7 +2,9 @@
 //!
 //! Every test runs once per driver ([`support::each_driver`]); a machine without io_uring says that it skips it.
 
+mod answers;
 mod cancel;
+mod corpus;
 mod cuts;
 mod fallback;
 mod framing;
