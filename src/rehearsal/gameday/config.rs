@@ -43,6 +43,9 @@ fn wishes(yaml: &mut String, wishes: &[Wish], scale: f64) {
     let mut timeouts = String::new();
     for wish in wishes {
         match wish {
+            Wish::ConnectTimeout(limit) => {
+                let _ = writeln!(timeouts, "  connect: {}", time(*limit));
+            }
             Wish::AttemptTimeout(limit) => {
                 let _ = writeln!(timeouts, "  attempt: {}", time(*limit));
             }

@@ -23,8 +23,6 @@ const TOKENS: usize = 20;
 /// How finely providers count over time, on the unscaled clock, and at the finest.
 const BUCKET: Duration = Duration::from_millis(250);
 const BUCKET_LEAST: Duration = Duration::from_millis(20);
-/// Shortest load: below it there is nothing to measure.
-const LOAD_LEAST: Duration = Duration::from_secs(2);
 /// What a gateway may need to close what its last client left.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 const REDRAW: Duration = Duration::from_millis(250);
@@ -158,7 +156,7 @@ fn run_one(
         model: &format!("{}/{MODEL}", scenario.providers[0].name),
         seed: options.seed,
         start: begin,
-        until: (begin + load.duration.mul_f64(options.scale).max(LOAD_LEAST)).max(tail),
+        until: (begin + load.duration.mul_f64(options.scale).max(load.least)).max(tail),
     };
     let samples = play(&plan, scenario, place, &mocks, &gateway, watch)?;
     let counts = settled(&mocks);

@@ -40,6 +40,8 @@ pub struct ProviderPlan {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Wish {
+    /// How long a connection may take to be made.
+    ConnectTimeout(Duration),
     /// `default_request_timeout_in_seconds`.
     AttemptTimeout(Duration),
     /// Longest silence between two events.
