@@ -152,6 +152,7 @@ fn slow_and_down() -> Vec<Scenario> {
             .bar(Bar::RefusedWithin { at_most: ms(5), after: s(10) })
             .bar(Bar::RetryAfterTold { after: s(10) })
             .bar(Bar::RecoveredWithin { at_most: s(30) }),
+        other_dialect(),
         both_down(),
         with_fallback("hang", "connections are accepted, nothing is answered", "hang")
             .load(Load { patience: s(60), ..Load::steady(50.0, s(120)).at_least(s(10)) })
@@ -172,6 +173,14 @@ fn slow_and_down() -> Vec<Scenario> {
         .wish(Wish::AttemptTimeout(s(8)))
         .bar(Bar::SlowestAnswer { at_most: ms(8_500) }),
     ]
+}
+
+/// The fallback speaks another language, and the clients do not notice.
+fn other_dialect() -> Scenario {
+    let title = "503, and the next provider speaks the Anthropic dialect";
+    let mut scenario = with_fallback("other-dialect", title, "down:503");
+    scenario.providers[1].anthropic = true;
+    scenario
 }
 
 fn both_down() -> Scenario {

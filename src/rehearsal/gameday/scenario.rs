@@ -34,6 +34,8 @@ pub struct ProviderPlan {
     pub keys: &'static [&'static str],
     /// Written instead of the provider's own address; for names that do not resolve.
     pub host: Option<&'static str>,
+    /// It speaks the Anthropic dialect alone; else the OpenAI dialect alone.
+    pub anthropic: bool,
 }
 
 /// Something the gateway must be configured with.
@@ -140,7 +142,7 @@ pub enum Bar {
 impl ProviderPlan {
     /// A provider that is well.
     pub const fn well(name: &'static str) -> ProviderPlan {
-        ProviderPlan { name, program: "ok", keys: &["sk-rehearsal-first-0001"], host: None }
+        ProviderPlan { name, program: "ok", keys: &["sk-rehearsal-first-0001"], host: None, anthropic: false }
     }
 
     /// A provider that runs this program.
