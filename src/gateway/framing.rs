@@ -12,7 +12,10 @@ pub enum Framing {
     /// This many bytes are still to come.
     Length(u64),
     /// Until the connection ends.
-    UntilClose,
+    UntilClose {
+        /// It has.
+        closed: bool,
+    },
 }
 
 impl Framing {
@@ -22,7 +25,7 @@ impl Framing {
             Body::Chunked => Framing::Chunked(Decoder::new(ChunkLimits::response())),
             Body::Length(length) => Framing::Length(length),
             Body::None => Framing::Length(0),
-            Body::UntilClose => Framing::UntilClose,
+            Body::UntilClose => Framing::UntilClose { closed: false },
         }
     }
 
@@ -44,7 +47,7 @@ impl Framing {
                 read.truncate(end);
                 Ok((end, *left == 0))
             }
-            Framing::UntilClose => Ok((read.len(), false)),
+            Framing::UntilClose { closed } => Ok((read.len(), *closed)),
         }
     }
 }

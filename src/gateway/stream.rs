@@ -5,7 +5,8 @@
 //! forwarded as they come, one write per batch, unchanged. A stream that breaks ends with one error event in the
 //! client's dialect and without a clean end: no `[DONE]`, no last chunk.
 //!
-//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected.
+//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected,
+//! where it passes unchanged, and held up to `limits.event` where it has to be translated.
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
 use crate::dialect::{EventKind, StreamWatch};
@@ -127,24 +128,44 @@ impl Pump<'_, '_> {
                 Err(what) => return self.broken(what).await,
             };
             self.look(&read, end);
-            if over && !self.batch.terminal {
+            if over {
                 self.close_tail(&read, end);
             }
             if self.batch.error && !self.committed {
                 return self.failed_before_commit(&read).await;
             }
-            let held = read.len();
-            if !self.committed && held > HOLD_MAX {
-                self.commit();
-            }
-            let batch = &mut self.batch;
-            if self.committed && held - batch.end > HOLD_MAX && !batch.terminal {
-                // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
-                self.oversized = true;
-                batch.end = held;
+            let (held, pending) = (read.len(), read.len() - self.batch.end);
+            match &self.reader {
+                Reader::Watch(_) => {
+                    if !self.committed && held > HOLD_MAX {
+                        self.commit();
+                    }
+                    if pending > HOLD_MAX && !self.batch.terminal {
+                        // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
+                        self.oversized = true;
+                        self.batch.end = held;
+                    }
+                }
+                Reader::Translate(_) => {
+                    if !self.committed && self.batch.end > HOLD_MAX {
+                        self.commit();
+                    }
+                    // An event can only be said anew once it is whole.
+                    let limit = self.exchange.inbound.plan.live.plan.limits.event_bytes;
+                    if pending > limit as usize {
+                        return self.broken(What::BadBody).await;
+                    }
+                }
             }
             let batch = self.batch;
             let clean = batch.terminal || (over && self.complete());
+            if clean
+                && !batch.terminal
+                && let Reader::Translate(translator) = &mut self.reader
+            {
+                // It said why it stopped, so nothing is missing but the end mark: this cannot fail.
+                let _ = translator.finish(&mut self.translated);
+            }
             if clean && !self.committed {
                 // A whole stream without content: an empty answer is an answer.
                 self.commit();
@@ -177,11 +198,14 @@ impl Pump<'_, '_> {
             };
             read = match self.call.more(self.exchange.client, read, by).await {
                 Ok(Received::More(read)) => read,
-                Ok(Received::End(read)) => {
+                Ok(Received::End(read)) => match &mut self.framing {
                     // The end of the connection is the end of the body only where nothing else marks it.
-                    let by_close = matches!(self.framing, Framing::UntilClose);
-                    return self.ended(read, by_close).await;
-                }
+                    Framing::UntilClose { closed } => {
+                        *closed = true;
+                        read
+                    }
+                    _ => return self.broken(What::Truncated).await,
+                },
                 Err(Broken::ClientGone) => return self.client_left(),
                 Err(Broken::Stale) => return self.broken(What::Reset).await,
                 Err(Broken::Failed(what)) => return self.broken(what).await,
@@ -246,7 +270,7 @@ impl Pump<'_, '_> {
     fn close_tail(&mut self, read: &Buf, end: usize) {
         let start = self.batch.end;
         let tail = read.filled().get(start..end).unwrap_or_default();
-        if tail.is_empty() {
+        if tail.is_empty() || self.batch.terminal || self.batch.error || self.oversized {
             return;
         }
         let whole = self.splitter.finish();
@@ -362,27 +386,6 @@ impl Pump<'_, '_> {
         Ended::failed_with(Signal::ErrorInOk { kind, retry_after_us, stream: true }, error)
     }
 
-    /// The connection ended.
-    async fn ended(mut self, read: Buf, by_close: bool) -> Ended {
-        let end = read.len();
-        if by_close {
-            self.close_tail(&read, end);
-            if self.batch.error && !self.committed {
-                return self.failed_before_commit(&read).await;
-            }
-            if self.batch.terminal || (self.complete() && !self.batch.error) {
-                if !self.committed {
-                    self.commit();
-                }
-                return match self.forward(read, true).await {
-                    Some(read) => self.finish(read, true).await,
-                    None => self.client_left(),
-                };
-            }
-        }
-        self.broken(What::Truncated).await
-    }
-
     /// The stream broke. Before commit that is a failed attempt; after it the client is told and cut off.
     async fn broken(mut self, what: What) -> Ended {
         if self.committed {
@@ -398,6 +401,10 @@ impl Pump<'_, '_> {
         self.call.spoil();
         if what != What::StreamError {
             let mut event = Vec::with_capacity(256);
+            if self.oversized {
+                // Half of an event is out: it ends here, so that the error is an event of its own.
+                event.extend_from_slice(b"\n\n");
+            }
             let message = match what {
                 What::Timeout(_) => "the provider stopped sending in the middle of its answer",
                 _ => "the provider's connection broke in the middle of its answer",
@@ -436,7 +443,7 @@ impl Pump<'_, '_> {
         if !over {
             self.drain(read).await;
         }
-        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose) {
+        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose { .. }) {
             self.call.spoil();
         }
         self.call.end(self.exchange.client).await;
