@@ -22,6 +22,7 @@ mod answer;
 mod client;
 mod core;
 mod exchange;
+mod greeting;
 mod guard;
 mod inbound;
 mod live;

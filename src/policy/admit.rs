@@ -86,7 +86,9 @@ impl Flight {
                 Door::Ajar(share) => core.random.below(1000) >= u64::from(share),
                 _ => false,
             };
-            if held || cells.strain.is_over(&provider.budget) {
+            // A probe is one call in seconds, and the only way to learn that the target is well again.
+            let owes = door != Door::Probe && cells.strain.is_over(&provider.budget);
+            if held || owes {
                 return Err(Refusal::Later);
             }
         }
@@ -157,8 +159,11 @@ impl Flight {
 
     /// Pays for a call that is not the exchange's first.
     fn pay(&self, core: &Core, target: TargetRef, now_us: u64, how: How) -> Result<(), Refusal> {
-        let cells = core.shared.provider(target.provider);
-        let settings = &core.settings.providers[usize::from(target.provider.0)].budget;
+        // A hedge is paid for by the provider that is slow.
+        let slow = self.live.iter().flatten().next().map(|live| self.target(live.target).provider);
+        let payer = if how == How::Hedge { slow.unwrap_or(target.provider) } else { target.provider };
+        let cells = core.shared.provider(payer);
+        let settings = &core.settings.providers[usize::from(payer.0)].budget;
         let again = self
             .attempts
             .iter()

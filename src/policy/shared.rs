@@ -30,7 +30,7 @@ pub fn identity(name: &[u8]) -> u64 {
     identity_of(0xcbf2_9ce4_8422_2325, name)
 }
 
-fn identity_of(seed: u64, name: &[u8]) -> u64 {
+pub(crate) fn identity_of(seed: u64, name: &[u8]) -> u64 {
     let mut hash = seed;
     for &byte in name {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);

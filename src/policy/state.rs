@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::attempts::{Reason, SkipReason};
 use super::balance::Load;
+use super::estimate::TokenSize;
 use super::ids::{ProviderId, SlotId};
 use super::keys::KeyWheel;
 use super::latency::Histogram;
@@ -17,6 +18,7 @@ pub(crate) struct Local {
     pub(crate) load: Load,
     /// Streams, whole answers.
     pub(crate) latency: [Histogram; 2],
+    pub(crate) token_size: TokenSize,
 }
 
 /// Decisions this core made, for metrics.
@@ -100,7 +102,11 @@ impl Core {
     /// What this core knows of a target; made at its first use, which is the only allocation.
     pub(crate) fn local(&mut self, slot: SlotId) -> &mut Local {
         self.locals[usize::from(slot.0)].get_or_insert_with(|| {
-            Box::new(Local { load: Load::new(), latency: [Histogram::new(), Histogram::new()] })
+            Box::new(Local {
+                load: Load::new(),
+                latency: [Histogram::new(), Histogram::new()],
+                token_size: TokenSize::new(),
+            })
         })
     }
 

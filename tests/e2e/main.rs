@@ -7,5 +7,6 @@ mod fallback;
 mod framing;
 mod paths;
 mod process;
+mod raw;
 mod streams;
 mod support;
