@@ -9,20 +9,21 @@
 //! where it passes unchanged, and held up to `limits.event` where it has to be translated.
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
-use crate::dialect::openai_to_anthropic::StreamTranslator;
 use crate::dialect::{EventKind, StreamWatch};
 use crate::net::gather::{Gather, MAX_PIECES, Side};
 use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Failure, Outcome, Signal, Success, TimeoutKind, What, attribute};
-use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, ChunkLimits, Decoder, LAST_CHUNK, write_chunk_size};
-use crate::wire::framing::Body;
+use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
 use crate::wire::sse::Splitter;
 
 use super::answer::push_reply_fields;
 use super::client::After;
-use super::exchange::{Ended, Exchange, kind_for_policy, overhead_us};
-use super::outbound::{Back, Outbound};
+use super::exchange::{Ended, Exchange, overhead_us};
+use super::failure::kind_for_policy;
+use super::framing::Framing;
+use super::outbound::Outbound;
 use super::respond;
+use super::translation::StreamTranslator;
 use super::upstream::{Broken, Call, Received, Reply};
 
 /// Bytes of preamble held back while no content has come.
@@ -35,46 +36,6 @@ const HIDDEN_MAX: usize = 4;
 
 // A batch is a head, a size line, the pieces between hidden ranges, and an end.
 const _: () = assert!(HIDDEN_MAX + 4 <= MAX_PIECES);
-
-/// How the provider delimits the stream.
-enum Framing {
-    Chunked(Decoder),
-    Length(u64),
-    UntilClose { closed: bool },
-}
-
-impl Framing {
-    fn of(body: Body) -> Framing {
-        match body {
-            Body::Chunked => Framing::Chunked(Decoder::new(ChunkLimits::response())),
-            Body::Length(length) => Framing::Length(length),
-            Body::None => Framing::Length(0),
-            Body::UntilClose => Framing::UntilClose { closed: false },
-        }
-    }
-
-    /// Takes the framing off the bytes from `from` on; returns the end of the payload and whether the body is over.
-    fn strip(&mut self, read: &mut Buf, from: usize, excess: &mut bool) -> Result<(usize, bool), What> {
-        let arrived = read.len() - from;
-        match self {
-            Framing::Chunked(decoder) => {
-                let progress = decoder.decode(&mut read.filled_mut()[from..]).map_err(|_| What::Truncated)?;
-                *excess |= progress.done && progress.consumed < arrived;
-                read.truncate(from + progress.payload);
-                Ok((from + progress.payload, progress.done))
-            }
-            Framing::Length(left) => {
-                let take = (*left).min(arrived as u64);
-                *left -= take;
-                *excess |= take < arrived as u64;
-                let end = from + take as usize;
-                read.truncate(end);
-                Ok((end, *left == 0))
-            }
-            Framing::UntilClose { closed } => Ok((read.len(), *closed)),
-        }
-    }
-}
 
 /// What is made of each event.
 enum Reader {
@@ -135,9 +96,7 @@ pub async fn deliver(
 ) -> Ended {
     let reader = match outbound.back {
         None => Reader::Watch(StreamWatch::new(outbound.api, outbound.dialect)),
-        Some(Back::Chat(back)) => {
-            Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds())))
-        }
+        Some(back) => Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds()))),
     };
     let framing = Framing::of(reply.body);
     let pump = Pump {
@@ -280,8 +239,8 @@ impl Pump<'_, '_> {
         match &mut self.reader {
             Reader::Watch(watch) => watch.event(event),
             Reader::Translate(translator) => match translator.event(event, &mut self.translated) {
-                Ok(kind) => kind,
-                Err(_) => {
+                Some(kind) => kind,
+                None => {
                     self.garbled = true;
                     EventKind::Error
                 }
@@ -322,10 +281,11 @@ impl Pump<'_, '_> {
         }
     }
 
-    fn complete(&self) -> bool {
-        match &self.reader {
+    /// Whether a stream that is over without its end mark is whole all the same; a translated one gets its end then.
+    fn complete(&mut self) -> bool {
+        match &mut self.reader {
             Reader::Watch(watch) => watch.ended(),
-            Reader::Translate(translator) => translator.ended(),
+            Reader::Translate(translator) => translator.ended() && translator.finish(&mut self.translated),
         }
     }
 
