@@ -34,6 +34,8 @@ const LIST_MAX: usize = 8 * 1024 * 1024;
 #[derive(Default)]
 pub struct ModelList(RefCell<Option<(Rc<Vec<ModelEntry>>, u64)>>);
 
+type Asking = Pin<Box<dyn Future<Output = Option<Vec<ModelEntry>>>>>;
+
 /// The models that a client may ask for, by id.
 pub async fn list(client: &mut Client, plan: &Rc<CorePlan>) -> Rc<Vec<ModelEntry>> {
     let now = clock::now_us();
@@ -43,7 +45,7 @@ pub async fn list(client: &mut Client, plan: &Rc<CorePlan>) -> Rc<Vec<ModelEntry
         return list.clone();
     }
     let core = client.core.clone();
-    let mut asking: Vec<Pin<Box<dyn Future<Output = Option<Vec<ModelEntry>>>>>> = Vec::new();
+    let mut asking: Vec<Asking> = Vec::new();
     for index in 0..plan.live.plan.providers.len() {
         asking.push(Box::pin(ask(core.clone(), plan.clone(), index, now + WAIT_US)));
     }
@@ -63,6 +65,7 @@ pub async fn list(client: &mut Client, plan: &Rc<CorePlan>) -> Rc<Vec<ModelEntry
         }
     })
     .await;
+    let whole = answers.iter().all(Option::is_some);
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     let config = &plan.live.plan;
@@ -81,7 +84,10 @@ pub async fn list(client: &mut Client, plan: &Rc<CorePlan>) -> Rc<Vec<ModelEntry
         }
     }
     let list = Rc::new(all);
-    *plan.models.0.borrow_mut() = Some((list.clone(), now));
+    if whole {
+        // A client that left early must not leave the others with half a list.
+        *plan.models.0.borrow_mut() = Some((list.clone(), now));
+    }
     list
 }
 

@@ -1,8 +1,13 @@
 //! What a request asks for: its model, a stream or not, what it must not be moved away from. Found once per request,
 //! before anything is decided; nothing of the body is changed.
 
+use std::ops::Range;
+
+use memchr::memmem;
+
 use crate::dialect::error::{ErrorKind, GatewayError};
 use crate::dialect::{Api, json};
+use crate::wire::Span;
 use crate::wire::json::{Peek, peek};
 
 use super::client::Client;
@@ -31,7 +36,13 @@ pub fn read(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
     match inbound.media {
         Media::Json if !body.is_empty() => {}
         Media::Multipart => {
-            wish.model.push_str(model_of_form(body).unwrap_or_default());
+            if let Some(value) = model_of_form(body)
+                && let Ok(model) = std::str::from_utf8(&body[value.clone()])
+            {
+                wish.model.push_str(model);
+                // Like a string in JSON, the name has one byte on each side that stays when it is replaced.
+                wish.peek.model = Span::new(value.start - 1, value.end + 1);
+            }
             return Ok(wish);
         }
         _ if inbound.api == Api::Other => return Ok(wish),
@@ -78,20 +89,33 @@ pub fn read(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
     Ok(wish)
 }
 
-/// Looks for the `model` field of a multipart form (audio, images), whose value stands on a line of its own.
-pub fn model_of_form(body: &[u8]) -> Option<&str> {
-    let at = memchr::memmem::find(body, b"name=\"model\"")?;
-    let rest = body.get(at..)?;
-    let value = rest.get(memchr::memmem::find(rest, b"\r\n\r\n")? + 4..)?;
-    let end = memchr::memchr(b'\r', value)?;
-    std::str::from_utf8(value.get(..end)?).ok().map(str::trim).filter(|m| !m.is_empty())
+/// Looks for the `model` field of a multipart form (audio, images; RFC 7578). Only the heads of parts are looked at: what
+/// is uploaded may say `name="model"` as well.
+pub fn model_of_form(body: &[u8]) -> Option<Range<usize>> {
+    let delimiter = body.get(..memmem::find(body, b"\r\n")?).filter(|line| line.starts_with(b"--"))?;
+    for at in memmem::find_iter(body, delimiter) {
+        let start = at + delimiter.len();
+        let Some(part) = body.get(start..).filter(|part| part.starts_with(b"\r\n")) else { continue };
+        let Some(head_len) = memmem::find(part, b"\r\n\r\n") else { continue };
+        let named = memmem::find(&part[..head_len], b"name=\"model\"");
+        // `filename="model"` is something else.
+        if named.is_none_or(|name| !matches!(part[name - 1], b' ' | b';')) {
+            continue;
+        }
+        let value = start + head_len + 4;
+        let line = &body[value..value + memchr::memchr(b'\r', &body[value..])?];
+        let name = line.trim_ascii();
+        let from = value + (line.len() - line.trim_ascii_start().len());
+        return (!name.is_empty()).then(|| from..from + name.len());
+    }
+    None
 }
 
 /// Whether a Responses request continues state that only one account has.
 pub fn continues_state(body: &[u8]) -> bool {
     // A mention inside a text only costs this request its fallback.
     [b"\"previous_response_id\"".as_slice(), b"\"conversation\""].iter().any(|name| {
-        memchr::memmem::find(body, name).is_some_and(|at| {
+        memmem::find(body, name).is_some_and(|at| {
             let after = body[at + name.len()..].trim_ascii_start();
             after.strip_prefix(b":").is_some_and(|value| !value.trim_ascii_start().starts_with(b"null"))
         })
@@ -112,8 +136,20 @@ mod tests {
         let body =
             b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n\
             --x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nopenai/whisper-1\r\n--x--\r\n";
-        assert_eq!(model_of_form(body), Some("openai/whisper-1"));
+        assert_eq!(model_of_form(body).map(|at| &body[at]), Some(&b"openai/whisper-1"[..]));
         assert_eq!(model_of_form(b"--x--"), None);
+        for cut in 0..body.len() {
+            let found = model_of_form(&body[..cut]);
+            assert!(found.is_none_or(|at| &body[at] == b"openai/whisper-1"), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_uploaded_is_not_taken_for_a_field_of_the_form() {
+        let body = b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"model\"\r\n\r\n\
+            Content-Disposition: form-data; name=\"model\"\r\n\r\nwrong\r\n\
+            --x\r\nContent-Disposition: form-data;name=\"model\"\r\n\r\n right \r\n--x--\r\n";
+        assert_eq!(model_of_form(body).map(|at| &body[at]), Some(&b"right"[..]));
     }
 
     #[test]

@@ -10,8 +10,6 @@ use std::time::Duration;
 /// One request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Number of the connection, from 0.
-    pub conn: usize,
     /// Number of the request on its connection, from 0.
     pub no: usize,
     /// Request line and fields as text.
@@ -73,12 +71,12 @@ impl Raw {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let conn = shared.connections.fetch_add(1, Ordering::AcqRel);
+                shared.connections.fetch_add(1, Ordering::AcqRel);
                 stream.set_nodelay(true).unwrap();
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 shared.open.lock().unwrap().push(stream.try_clone().unwrap());
                 let (seen, script) = (shared.clone(), script.clone());
-                std::thread::spawn(move || serve(conn, stream, &seen, &*script));
+                std::thread::spawn(move || serve(stream, &seen, &*script));
             }
         });
         Raw { addr, seen }
@@ -117,10 +115,10 @@ impl Drop for Raw {
     }
 }
 
-fn serve(conn: usize, mut stream: TcpStream, seen: &Seen, script: &Script) {
+fn serve(mut stream: TcpStream, seen: &Seen, script: &Script) {
     let mut buf = Vec::new();
     for no in 0.. {
-        let asked = match read_request(conn, no, &mut stream, &mut buf) {
+        let asked = match read_request(no, &mut stream, &mut buf) {
             Ok(Some(asked)) => asked,
             Ok(None) => return,
             Err(why) => {
@@ -165,12 +163,7 @@ fn read_some(stream: &mut TcpStream, buf: &mut Vec<u8>) -> bool {
 }
 
 /// The next request; strict about what a gateway may send: one length, no chunks.
-fn read_request(
-    conn: usize,
-    no: usize,
-    stream: &mut TcpStream,
-    buf: &mut Vec<u8>,
-) -> Result<Option<Asked>, String> {
+fn read_request(no: usize, stream: &mut TcpStream, buf: &mut Vec<u8>) -> Result<Option<Asked>, String> {
     let (head_len, length) = loop {
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut request = httparse::Request::new(&mut fields);
@@ -205,7 +198,7 @@ fn read_request(
     let head = String::from_utf8_lossy(&buf[..head_len]).into_owned();
     let body = buf[head_len..head_len + length].to_vec();
     buf.drain(..head_len + length);
-    Ok(Some(Asked { conn, no, head, body }))
+    Ok(Some(Asked { no, head, body }))
 }
 
 /// A small generator of numbers, so that a failure can be repeated from its seed.
