@@ -16,4 +16,5 @@ mod process;
 mod raw;
 mod streams;
 mod support;
+mod tls;
 mod translated;
