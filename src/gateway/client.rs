@@ -60,24 +60,41 @@ pub struct Client {
     early: Buf,
     gone: bool,
     last_len: usize,
+    busy: Option<Busy>,
+}
+
+/// Counts a connection as busy for as long as it lives, however it ends.
+struct Busy(Rc<Core>);
+
+impl Busy {
+    fn new(core: Rc<Core>) -> Busy {
+        core.stats.exchanges.add(1);
+        Busy(core)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.stats.exchanges.sub(1);
+    }
 }
 
 /// Serves a connection until it ends.
 pub async fn serve(core: Rc<Core>, conn: Conn) {
     let deadline = core.timers.deadline();
     let gather = Some(Box::new(Gather::new(Buf::default(), Buf::default())));
-    let mut client = Client { core, conn, deadline, gather, early: Buf::default(), gone: false, last_len: 0 };
+    let early = Buf::default();
+    let mut client = Client { core, conn, deadline, gather, early, gone: false, last_len: 0, busy: None };
     let after = loop {
         match client.next_request().await {
             Arrived::Request(inbound) => {
                 client.core.stats.requests.add(1);
-                client.core.stats.exchanges.add(1);
                 let after = exchange::run(&mut client, &inbound).await;
-                client.core.stats.exchanges.sub(1);
                 client.message_done();
                 if after != After::Keep {
                     break after;
                 }
+                client.busy = None;
             }
             Arrived::Refused(refusal) => {
                 client.core.stats.requests.add(1);
@@ -87,12 +104,19 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
         }
     };
     if after == After::Close {
-        let Client { core, conn, .. } = client;
+        let Client { core, conn, busy: _busy, .. } = client;
         conn.linger(&core.timers, clock::now_us() + LINGER_US, LINGER_BYTES).await;
     }
 }
 
 impl Client {
+    /// From its first byte until its answer is out a request keeps its core from ending.
+    pub fn begin(&mut self) {
+        if self.busy.is_none() {
+            self.busy = Some(Busy::new(self.core.clone()));
+        }
+    }
+
     /// How many bytes to make room for before the next message: what the last one took, within the classes.
     pub fn read_size(&self) -> usize {
         if self.last_len > buf::IDLE { buf::MEDIUM } else { buf::IDLE }

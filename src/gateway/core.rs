@@ -14,6 +14,7 @@ use crate::wire::fields::Fields;
 use super::live::Live;
 use super::models::ModelList;
 use super::stats::Stats;
+use super::task::Roll;
 
 /// The plan as this core serves it. An exchange holds one for as long as it lasts, so that a reload changes
 /// nothing under it.
@@ -28,13 +29,19 @@ pub struct CorePlan {
     pub models: ModelList,
 }
 
-/// Whether the core takes new work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far the core is on its way from start to end. Only ever moves on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
     Serving,
-    /// Finishing what runs: every answer says `Connection: close`.
+    /// Finishing what runs: every answer says `Connection: close`. What waits to be accepted still is.
     Draining,
+    /// Nobody new gets in.
+    Closed,
+    /// Client connections that are left are cut.
+    Cut,
+    /// Nothing runs any more.
+    Ended,
 }
 
 /// One core.
@@ -50,8 +57,10 @@ pub struct Core {
     pub resolver: Resolver,
     /// Counters.
     pub stats: Arc<Stats>,
-    /// Serving or draining.
+    /// Serving or on the way to the end; changed by [`Core::enter`].
     pub phase: Cell<Phase>,
+    /// The tasks that end with a phase.
+    pub roll: Roll,
     /// The field table of whoever parses a head right now; never held across an await.
     pub fields: RefCell<Box<Fields>>,
     sequence: Cell<u64>,
@@ -74,6 +83,7 @@ impl Core {
             resolver,
             stats,
             phase: Cell::new(Phase::Serving),
+            roll: Roll::default(),
             fields: RefCell::new(Box::new(Fields::new())),
             sequence: Cell::new(0),
             seed,
@@ -104,7 +114,13 @@ impl Core {
 
     /// Whether connections are to be closed after the answer at hand.
     pub fn draining(&self) -> bool {
-        self.phase.get() == Phase::Draining
+        self.phase.get() >= Phase::Draining
+    }
+
+    /// Moves on to `phase` and lets every task know.
+    pub fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.roll.wake_all();
     }
 }
 
@@ -115,23 +131,26 @@ fn adopt(index: usize, live: Arc<Live>, pool: &mut Pool, seed: u64) -> Rc<CorePl
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::config::Loader;
     use crate::gateway::live::TlsConfigs;
 
+    /// A core that serves a plan of one provider.
+    pub fn core() -> Core {
+        let text = "providers: {mine: {base_url: \"http://127.0.0.1:1\"}}";
+        let plan = Loader::default().load_text(text, &|_| None).unwrap();
+        let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
+        Core::new(0, Arc::new(live), Resolver::default(), Arc::default())
+    }
+
     #[test]
     fn two_cores_never_hand_out_the_same_ids() {
-        let plan =
-            Loader::default().load_text("providers: {mine: {base_url: \"http://127.0.0.1:1\"}}", &|_| None);
-        let live = Live::build(plan.unwrap(), 2, None, &TlsConfigs::default());
-        let live = Arc::new(live.ok().unwrap());
-        let core = |index| Core::new(index, live.clone(), Resolver::default(), Arc::default());
         // Two starts of the same core of two processes look alike in all but the seed.
         let mut ids: Vec<u64> =
-            [core(0), core(0), core(1)].iter().flat_map(|core| [core.next_id(), core.next_id()]).collect();
+            [core(), core()].iter().flat_map(|core| [core.next_id(), core.next_id()]).collect();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), 6);
+        assert_eq!(ids.len(), 4);
     }
 }

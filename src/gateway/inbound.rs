@@ -105,6 +105,9 @@ impl Client {
         let mut arrival = Arrival::default();
         let mut started_us = clock::now_us();
         let mut begun = !buf.is_empty();
+        if begun {
+            self.begin();
+        }
         let wait_ms = if begun { limits.request_head_ms } else { limits.client_idle_ms };
         self.deadline.set(started_us + wait_ms * 1000);
         let mut inbound = loop {
@@ -128,6 +131,7 @@ impl Client {
             };
             if !begun {
                 begun = true;
+                self.begin();
                 started_us = clock::now_us();
                 self.deadline.set(started_us + limits.request_head_ms * 1000);
             }

@@ -17,6 +17,8 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
     let wanted = match path {
         b"/healthz" if is_get => Own::Health,
         b"/readyz" if is_get => Own::Ready,
+        #[cfg(test)]
+        b"/panic" => panic!("a test asked for it"),
         _ if inbound.api == Api::Models => Own::Models,
         _ if is_get && path.starts_with(b"/v1/models/") && path.len() > 11 => {
             Own::Model(String::from_utf8_lossy(&path[11..]).into_owned())

@@ -37,6 +37,7 @@ mod route;
 mod serve;
 mod stats;
 mod stream;
+mod task;
 mod translation;
 mod upstream;
 mod wish;

@@ -35,7 +35,7 @@ pub struct Stats {
     pub connections: Cell,
     /// Client connections accepted since the start.
     pub accepted: Cell,
-    /// Exchanges that run now.
+    /// Requests that are read, served or whose answer is on its way out now.
     pub exchanges: Cell,
     /// Requests received since the start.
     pub requests: Cell,

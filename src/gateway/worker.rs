@@ -1,13 +1,9 @@
 //! One core's work: accept, serve, sweep, and listen to what the process tells it.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::ops::ControlFlow;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use crate::net::driver::{self, Driver};
 use crate::net::listener::Listener;
@@ -19,11 +15,15 @@ use super::client;
 use super::core::{Core, Phase};
 use super::live::Live;
 use super::stats::Stats;
+use super::task::{Ended, until};
 
 /// How often idle upstream connections are looked at.
 const SWEEP_US: u64 = 1_000_000;
 /// Pause after a failed accept: the process is out of descriptors, and trying at once would only burn the core.
 const ACCEPT_PAUSE_US: u64 = 10_000;
+
+/// Tasks of the core itself, which end last: timers and sweeping.
+const OWN_TASKS: usize = 2;
 
 /// What the process tells a core.
 pub enum Message {
@@ -67,15 +67,9 @@ pub fn run(start: Start) -> std::io::Result<()> {
 async fn work(start: Start) -> std::io::Result<()> {
     let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.stats));
     let listener = Listener::new(start.listener)?;
-    monoio::spawn(core.timers.clone().drive());
-    let sweeping = core.clone();
-    monoio::spawn(async move {
-        loop {
-            sweeping.timers.sleep(SWEEP_US).await;
-            sweeping.pool.borrow_mut().sweep(clock::now_us());
-        }
-    });
-    let accepting = monoio::spawn(accept(core.clone(), listener));
+    monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
+    monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));
+    monoio::spawn(until(core.clone(), Phase::Closed, accept(core.clone(), listener)));
     (start.ready)();
     let drain_until = Cell::new(0);
     let told = core.clone();
@@ -92,20 +86,28 @@ async fn work(start: Start) -> std::io::Result<()> {
             }
         })
         .await?;
-    core.phase.set(Phase::Draining);
-    // Connections that the kernel has accepted for this listener already are served, not reset: the accept loop goes
-    // on until it has been quiet for a moment.
+    core.enter(Phase::Draining);
+    // Connections that the kernel has accepted for this listener already are served, not reset: they get a moment.
     core.timers.sleep(ACCEPT_PAUSE_US * 5).await;
-    drop(accepting);
-    while core.stats.connections.get() > 0
-        && core.stats.exchanges.get() > 0
-        && clock::now_us() < drain_until.get()
-    {
+    core.enter(Phase::Closed);
+    while core.stats.exchanges.get() > 0 && clock::now_us() < drain_until.get() {
         core.timers.sleep(10_000).await;
     }
-    // What idles gets a moment to see its connection end cleanly.
+    core.enter(Phase::Cut);
+    core.roll.drained_to(OWN_TASKS).await;
     core.pool.borrow_mut().close();
+    // The driver takes back what it was doing for the sockets that are closed now.
+    core.timers.sleep(ACCEPT_PAUSE_US).await;
+    core.enter(Phase::Ended);
+    core.roll.drained_to(0).await;
     Ok(())
+}
+
+async fn sweep(core: Rc<Core>) {
+    loop {
+        core.timers.sleep(SWEEP_US).await;
+        core.pool.borrow_mut().sweep(clock::now_us());
+    }
 }
 
 async fn accept(core: Rc<Core>, listener: Listener) {
@@ -129,50 +131,59 @@ async fn accept(core: Rc<Core>, listener: Listener) {
 /// Serves one connection; a panic costs that connection and is counted.
 async fn guarded(core: Rc<Core>, conn: Conn) {
     let serving = core.clone();
-    let caught = CatchPanic { future: Some(client::serve(serving, conn)) }.await;
+    let ended = until(core.clone(), Phase::Cut, client::serve(serving, conn)).await;
     core.stats.connections.sub(1);
-    if caught.is_err() {
+    if ended == Ended::Panicked {
         core.stats.panics.add(1);
         tracing::error!("a connection's task panicked; its connection is closed");
     }
 }
 
-pin_project_lite::pin_project! {
-    /// Turns a panic of the inner future into an error, and drops it.
-    struct CatchPanic<F> {
-        #[pin]
-        future: Option<F>,
-    }
-}
-
-impl<F: Future> Future for CatchPanic<F> {
-    type Output = Result<F::Output, ()>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(Err(())) };
-        match std::panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
-            Err(_) => {
-                this.future.set(None);
-                Poll::Ready(Err(()))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use crate::config::{DriverChoice, Loader};
+    use crate::net::driver;
 
     #[test]
-    fn a_panic_is_an_error_of_its_own_task() {
-        let silent = std::panic::take_hook();
-        std::panic::set_hook(Box::new(|_| {}));
-        let caught = driver::block_on_any(CatchPanic { future: Some(async { panic!("test") }) });
-        std::panic::set_hook(silent);
-        assert_eq!(caught, Err::<(), ()>(()));
-        assert_eq!(driver::block_on_any(CatchPanic { future: Some(async { 7 }) }), Ok(7));
+    fn a_panic_costs_the_connection_that_met_it_and_nothing_else() {
+        for choice in [DriverChoice::Epoll, DriverChoice::IoUring] {
+            if driver::choose(choice).is_err() {
+                continue;
+            }
+            let text = "{listen: \"127.0.0.1:0\", workers: 1, providers: {mine: {base_url: \"http://127.0.0.1:1\"}}}";
+            let mut plan = Loader::default().load_text(text, &|_| None).unwrap();
+            plan.driver = choice;
+            let gateway = crate::gateway::start(plan).unwrap();
+            let connect = || {
+                let stream = TcpStream::connect(gateway.addr()).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+                stream
+            };
+            let ask = |stream: &mut TcpStream, path: &str| {
+                write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+                let mut answer = [0; 1024];
+                loop {
+                    match stream.read(&mut answer) {
+                        Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                        read => return String::from_utf8_lossy(&answer[..read.unwrap()]).into_owned(),
+                    }
+                }
+            };
+            let mut other = connect();
+            assert!(ask(&mut other, "/healthz").starts_with("HTTP/1.1 200"));
+            assert_eq!(ask(&mut connect(), "/panic"), "", "closed without an answer");
+            assert!(ask(&mut other, "/healthz").starts_with("HTTP/1.1 200"));
+            assert!(ask(&mut connect(), "/healthz").starts_with("HTTP/1.1 200"));
+            assert_eq!((gateway.panics(), gateway.requests()), (1, 4));
+            drop(other);
+            // What the panicked task had counted is taken back, so the end waits for nothing.
+            let begun = std::time::Instant::now();
+            gateway.stop(Duration::from_secs(10)).unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        }
     }
 }
