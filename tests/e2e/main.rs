@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod answers;
+mod binary;
 mod cancel;
 mod corpus;
 mod cuts;

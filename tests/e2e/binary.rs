@@ -1,0 +1,198 @@
+//! The `sluice` binary as a process: start message, signals, exit codes.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::*;
+
+/// A running `sluice serve`; killed when a test fails before it ends it.
+struct Process {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStderr>>,
+    said: String,
+    addr: SocketAddr,
+}
+
+impl Process {
+    /// Starts in `directory` with these arguments and nothing in the environment but `vars`.
+    fn serve(directory: &Path, args: &[&str], vars: &[(&str, &str)]) -> Process {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+            .arg("serve")
+            .args(args)
+            .current_dir(directory)
+            .env_clear()
+            .envs(vars.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process = Process { child, lines, said: String::new(), addr };
+        process.hear("curl ");
+        let at = process.said.find("http://").unwrap() + "http://".len();
+        let address = process.said[at..].split('/').next().unwrap();
+        process.addr = address.parse().unwrap();
+        process
+    }
+
+    /// Reads what it says until `word` comes.
+    fn hear(&mut self, word: &str) {
+        loop {
+            let Some(Ok(line)) = self.lines.next() else { panic!("`{word}` was never said:\n{}", self.said) };
+            self.said.push_str(&line);
+            self.said.push('\n');
+            if line.contains(word) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end, at most ten seconds.
+    fn end(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "does not end:\n{}", self.said);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Path and body of the curl line in a start message.
+fn curl_line(said: &str) -> (String, String) {
+    let line = said.lines().find(|line| line.contains("curl ")).unwrap();
+    let url = line.split_once("http://").unwrap().1.split(' ').next().unwrap();
+    let path = url[url.find('/').unwrap()..].to_owned();
+    let body = line.split_once("-d '").unwrap().1.trim_end_matches('\'').to_owned();
+    (path, body)
+}
+
+#[test]
+fn without_any_key_the_mock_answers_the_line_that_the_start_message_shows() {
+    let directory = tempfile::tempdir().unwrap();
+    for driver in ["auto", "epoll"] {
+        let args = ["--listen", "127.0.0.1:0", "--driver", driver];
+        let mut process = Process::serve(directory.path(), &args, &[]);
+        assert!(process.said.contains("mock"), "{}", process.said);
+        let (path, body) = curl_line(&process.said);
+        let mut client = Client::to(process.addr);
+        let got = client.post(&path, &body);
+        assert_eq!(got.status, 200, "{}", got.text());
+        assert!(got.json()["choices"][0]["message"]["content"].is_string());
+        let stream = body.replacen('{', "{\"stream\":true,", 1);
+        let got = client.post(&path, &stream);
+        assert!(got.whole && !stream_text(&got.body).is_empty());
+        process.signal("TERM");
+        assert_eq!(process.end().code(), Some(0), "{}", process.said);
+    }
+}
+
+#[test]
+fn a_key_in_the_environment_is_a_provider_and_is_never_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mock = provider("ok");
+    let set = format!("providers.openai.network_config.base_url=http://{}", mock.addr());
+    let args = ["--listen", "127.0.0.1:0", "--workers", "1", "--set", &set];
+    let mut process = Process::serve(directory.path(), &args, &[("OPENAI_API_KEY", "sk-very-secret")]);
+    let (path, body) = curl_line(&process.said);
+    let got = Client::to(process.addr).post(&path, &body);
+    assert_eq!(got.header("x-sluice-provider"), Some("openai"), "{}", got.text());
+    assert_eq!(mock.requests()[0].key, "y-secret");
+    assert!(!process.said.contains("secret"), "{}", process.said);
+    process.signal("INT");
+    assert_eq!(process.end().code(), Some(0));
+}
+
+#[test]
+fn a_hangup_loads_the_file_again_and_a_broken_file_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sluice.yaml");
+    let (one, two) = (provider("ok"), provider("ok"));
+    let config = |mock: &sluice::rehearsal::Mock| {
+        format!(
+            "listen: 127.0.0.1:0\nproviders: {{openai: {{keys: [env.KEY], base_url: \"http://{}\"}}}}\n",
+            mock.addr()
+        )
+    };
+    std::fs::write(&file, config(&one)).unwrap();
+    let mut process = Process::serve(directory.path(), &[], &[("KEY", "sk-1")]);
+    let mut client = Client::to(process.addr);
+    assert_eq!(client.post("/v1/chat/completions", CHAT).status, 200);
+    std::fs::write(&file, "providers: {openai: {kyes: []}}\n").unwrap();
+    process.signal("HUP");
+    process.hear("not reloaded");
+    assert_eq!(client.post("/v1/chat/completions", CHAT).status, 200);
+    assert_eq!((one.counts().requests, two.counts().requests), (2, 0));
+    std::fs::write(&file, config(&two)).unwrap();
+    process.signal("HUP");
+    process.hear("plan 2");
+    while client.get("/readyz").json()["plan"] == 1 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(client.post("/v1/chat/completions", CHAT).status, 200);
+    assert_eq!((one.counts().requests, two.counts().requests), (2, 1));
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0), "{}", process.said);
+}
+
+#[test]
+fn a_running_stream_outlives_the_first_signal_and_not_the_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let mock = provider("hang:after=3");
+    let set = format!("providers.openai.base_url=http://{}", mock.addr());
+    for second in [false, true] {
+        let drain = if second { "drain_timeout=20s" } else { "drain_timeout=300ms" };
+        let args = ["--listen", "127.0.0.1:0", "--set", &set, "--set", drain];
+        let mut process = Process::serve(directory.path(), &args, &[("OPENAI_API_KEY", "sk-1")]);
+        let mut client = Client::to(process.addr);
+        client.send(&request("/v1/chat/completions", "", CHAT_STREAM));
+        assert!(client.read_until(b"content"));
+        let begun = Instant::now();
+        process.signal("TERM");
+        process.hear("stopping");
+        if second {
+            process.signal("TERM");
+            assert_eq!(process.end().code(), Some(130));
+        } else {
+            assert_eq!(process.end().code(), Some(0));
+            assert!(begun.elapsed() >= Duration::from_millis(300));
+        }
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(!client.read().whole);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_said_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_sluice"))
+        .args(["serve", "--listen", &addr])
+        .current_dir(directory.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains(&addr) && said.contains("in use"), "{said}");
+}
