@@ -1,11 +1,15 @@
 //! A provider made of bytes, for what a well-built mock cannot say: it reads requests strictly and answers them with
 //! whatever a test writes to the socket. One thread per connection.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+/// Requests that are kept for [`Raw::asked`].
+const KEPT_MAX: usize = 2000;
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -45,7 +49,8 @@ type Script = dyn Fn(&Asked, &mut TcpStream) -> Then + Send + Sync;
 #[derive(Default)]
 struct Seen {
     asked: Mutex<Vec<Asked>>,
-    open: Mutex<Vec<TcpStream>>,
+    /// A second handle of each socket, by the number of its connection.
+    open: Mutex<HashMap<usize, TcpStream>>,
     connections: AtomicUsize,
     malformed: AtomicUsize,
     stop: AtomicBool,
@@ -70,13 +75,19 @@ impl Raw {
                 if shared.stop.load(Ordering::Acquire) {
                     return;
                 }
-                let Ok(stream) = stream else { continue };
-                shared.connections.fetch_add(1, Ordering::AcqRel);
+                let Ok(mut stream) = stream else { continue };
+                let no = shared.connections.fetch_add(1, Ordering::AcqRel);
                 stream.set_nodelay(true).unwrap();
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                shared.open.lock().unwrap().push(stream.try_clone().unwrap());
+                shared.open.lock().unwrap().insert(no, stream.try_clone().unwrap());
                 let (seen, script) = (shared.clone(), script.clone());
-                std::thread::spawn(move || serve(stream, &seen, &*script));
+                std::thread::spawn(move || {
+                    let then = serve(&mut stream, &seen, &*script);
+                    seen.open.lock().unwrap().remove(&no);
+                    if let Then::Reset = then {
+                        let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                    }
+                });
             }
         });
         Raw { addr, seen }
@@ -108,42 +119,42 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         self.seen.stop.store(true, Ordering::Release);
-        for stream in self.seen.open.lock().unwrap().drain(..) {
+        for (_, stream) in self.seen.open.lock().unwrap().drain() {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
         let _ = TcpStream::connect(self.addr);
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Seen, script: &Script) {
+fn serve(stream: &mut TcpStream, seen: &Seen, script: &Script) -> Then {
     let mut buf = Vec::new();
     for no in 0.. {
-        let asked = match read_request(no, &mut stream, &mut buf) {
+        let asked = match read_request(no, stream, &mut buf) {
             Ok(Some(asked)) => asked,
-            Ok(None) => return,
+            Ok(None) => return Then::Close,
             Err(why) => {
                 println!("raw provider: {why}");
                 seen.malformed.fetch_add(1, Ordering::AcqRel);
-                return;
+                return Then::Close;
             }
         };
-        seen.asked.lock().unwrap().push(asked.clone());
-        match script(&asked, &mut stream) {
+        let mut kept = seen.asked.lock().unwrap();
+        if kept.len() < KEPT_MAX {
+            kept.push(asked.clone());
+        }
+        drop(kept);
+        match script(&asked, stream) {
             Then::Keep => {}
             Then::Close => {
                 let _ = stream.shutdown(std::net::Shutdown::Write);
                 // Closing with unread bytes would be a reset; the peer ends the connection.
-                let _ = read_some(&mut stream, &mut buf);
-                return;
+                let _ = read_some(stream, &mut buf);
+                return Then::Close;
             }
-            Then::Reset => {
-                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-                let mut open = seen.open.lock().unwrap();
-                open.retain(|s| s.peer_addr().ok() != stream.peer_addr().ok());
-                return;
-            }
+            Then::Reset => return Then::Reset,
         }
     }
+    Then::Close
 }
 
 /// Reads more; false at the end.
