@@ -57,6 +57,8 @@ pub struct Client {
     pub deadline: Deadline,
     /// The request at hand in `body`, and what is written from it; `None` while an upstream connection writes it.
     pub gather: Option<Box<Gather>>,
+    /// Memory for the name of the next request's model.
+    pub spare: String,
     early: Buf,
     gone: bool,
     last_len: usize,
@@ -83,8 +85,17 @@ impl Drop for Busy {
 pub async fn serve(core: Rc<Core>, conn: Conn) {
     let deadline = core.timers.deadline();
     let gather = Some(Box::new(Gather::new(Buf::default(), Buf::default())));
-    let early = Buf::default();
-    let mut client = Client { core, conn, deadline, gather, early, gone: false, last_len: 0, busy: None };
+    let mut client = Client {
+        core,
+        conn,
+        deadline,
+        gather,
+        spare: String::new(),
+        early: Buf::default(),
+        gone: false,
+        last_len: 0,
+        busy: None,
+    };
     let after = loop {
         match client.next_request().await {
             Arrived::Request(inbound) => {
@@ -269,5 +280,25 @@ impl Client {
         let result = done.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
         self.gone |= result.is_err();
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::*;
+
+    fn size_of_future<F: Future>(_: impl Fn(Rc<Core>, Conn) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What every connection holds whether it idles or streams. It grows with what is kept across an await, so the bound
+    /// is here to make that a decision.
+    #[test]
+    fn a_connections_task_stays_small() {
+        let size = size_of_future(serve);
+        println!("a connection's future: {size} bytes");
+        assert!(size <= 8 * 1024, "{size} bytes");
     }
 }

@@ -133,7 +133,9 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
     };
     let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
     let mut exchange = Exchange { client, inbound, wish, flight, plan, chain, extra, sources, kept: None };
-    exchange.walk().await
+    let after = exchange.walk().await;
+    exchange.client.spare = std::mem::take(&mut exchange.wish.model);
+    after
 }
 
 impl Drop for Exchange<'_> {

@@ -29,10 +29,13 @@ pub struct Wish {
 }
 
 /// Finds what the body asks for.
-pub fn read(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
+pub fn read(client: &mut Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
+    // The last request's name lends its memory to this one's.
+    let mut model = std::mem::take(&mut client.spare);
+    model.clear();
     let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
     let body = all.get(inbound.body()).unwrap_or_default();
-    let mut wish = Wish::default();
+    let mut wish = Wish { model, ..Wish::default() };
     match inbound.media {
         Media::Json if !body.is_empty() => {}
         Media::Multipart => {
@@ -70,8 +73,8 @@ pub fn read(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
         }
     };
     if let Some(span) = found.model {
-        match unescape(span.of(body)) {
-            Some(model) => wish.model = model,
+        match json::Raw::of(span.of(body)).text() {
+            Some(model) => wish.model.push_str(&model),
             None => {
                 return Err(GatewayError::new(ErrorKind::InvalidRequest, "`model` is not a usable string"));
             }
@@ -120,11 +123,6 @@ pub fn continues_state(body: &[u8]) -> bool {
             after.strip_prefix(b":").is_some_and(|value| !value.trim_ascii_start().starts_with(b"null"))
         })
     })
-}
-
-/// Unescapes a JSON string token; `None` when it is no string.
-pub fn unescape(token: &[u8]) -> Option<String> {
-    json::Raw::of(token).text().map(|text| text.into_owned())
 }
 
 #[cfg(test)]
