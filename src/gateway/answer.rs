@@ -17,14 +17,14 @@ use super::upstream::{ANSWER_MAX, Broken, By, Call, Content, Reply};
 /// Reads and delivers a whole answer.
 pub async fn deliver(
     exchange: &mut Exchange<'_>,
-    mut call: Call,
-    reply: Reply,
+    call: &mut Call,
+    reply: &Reply,
     read: Buf,
     outbound: &Outbound,
     attempt: &Attempt,
     by: By,
 ) -> Ended {
-    let body = match call.body(exchange.client, &reply, read, ANSWER_MAX, by).await {
+    let body = match call.body(exchange.client, reply, read, ANSWER_MAX, by).await {
         Ok(body) => body,
         Err(broken) => {
             if !matches!(broken, Broken::ClientGone) {
@@ -70,7 +70,7 @@ pub async fn deliver(
     }
     let out = gather.own.as_vec();
     respond::status_line(out, reply.status);
-    push_reply_fields(exchange, out, &reply);
+    push_reply_fields(exchange, out, reply);
     exchange.push_facts(out, attempt, overhead_us(exchange.inbound, sent_us, received_us));
     respond::number_field(out, "content-length", body.len() as u64);
     respond::connection(out, keep, exchange.inbound.minor);

@@ -10,7 +10,9 @@ use crate::config;
 use crate::dialect::Api;
 use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
 use crate::net::{Buf, clock};
-use crate::policy::{self, Ask, Attempt, Flight, Outcome, Signal, Step, TimeoutKind, What, attribute};
+use crate::policy::{
+    self, Ask, Attempt, Flight, GiveUp, Outcome, Signal, Step, TimeoutKind, What, attribute,
+};
 
 use super::client::{After, Client};
 use super::core::CorePlan;
@@ -34,6 +36,12 @@ pub struct Exchange<'x> {
     pub client: &'x mut Client,
     /// Its request.
     pub inbound: &'x Inbound,
+    /// The rest.
+    pub state: State,
+}
+
+/// What is known of an exchange, apart from whom it is for.
+pub struct State {
     /// What the body asks for.
     pub wish: Wish,
     /// The walk over the chain.
@@ -83,81 +91,95 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
     if let Some(after) = local::serve(client, inbound).await {
         return after;
     }
-    let mut wish = match wish::read(client, inbound) {
-        Ok(wish) => wish,
+    let state = match State::begin(client, inbound) {
+        Ok(state) => state,
         Err(error) => return respond::error(client, inbound, &error, b"").await,
     };
-    client.watch(wish.stream);
-    let plan = inbound.plan.clone();
-    if wish.model.is_empty() {
-        // Endpoints that name no model go to the provider that the plan names for them.
-        let provider = plan.live.plan.provider(plan.live.plan.default_provider);
-        wish.model.push_str(&provider.name);
-        wish.model.push('/');
-        wish.model.push('-');
-    }
-    let chain = match plan.live.plan.resolve(&wish.model) {
-        Ok(chain) => chain,
-        Err(unknown) => {
-            let mut error = GatewayError::new(ErrorKind::ModelNotFound, unknown.to_string());
-            error.param = Some("model".to_owned());
-            return respond::error(client, inbound, &error, b"").await;
-        }
-    };
-    let extra = match route::extra_models(client, inbound, &plan) {
-        Ok(extra) => extra,
-        Err(error) => return respond::error(client, inbound, &error, b"").await,
-    };
-    let mut sources = [Source::Chain(0); policy::settings::CHAIN_MAX];
-    let targets = route::targets(inbound, &wish, &plan, &chain, &extra, &mut sources);
-    if targets.is_empty() {
-        let provider =
-            chain.get(&plan.live.plan, &wish.model, 0).map(|t| plan.live.plan.provider(t.provider));
-        let name = provider.map_or("the provider", |p| &p.name);
-        let mut error = GatewayError::new(
-            ErrorKind::NotFound,
-            format!(
-                "`{name}`, which serves `{}`, has no such endpoint; ask for another model or add a fallback",
-                wish.model
-            ),
-        );
-        error.code = "endpoint_not_supported".into();
-        return respond::error(client, inbound, &error, b"").await;
-    }
-    let ask = Ask {
-        now_us: inbound.started_us,
-        deadline_us: inbound.deadline_us,
-        stream: wish.stream,
-        est_input_tokens: u32::try_from(inbound.body_len / BYTES_PER_TOKEN).unwrap_or(u32::MAX),
-        client_retries: inbound.client_retries,
-    };
-    let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
-    let mut exchange = Exchange { client, inbound, wish, flight, plan, chain, extra, sources, kept: None };
+    let mut exchange = Exchange { client, inbound, state };
     let after = exchange.walk().await;
-    exchange.client.spare = std::mem::take(&mut exchange.wish.model);
+    exchange.client.spare = std::mem::take(&mut exchange.state.wish.model);
     after
 }
 
 impl Drop for Exchange<'_> {
     /// Gives back what the walk still holds: the client left while it waited, or its task panicked.
     fn drop(&mut self) {
-        if let Ok(mut policy) = self.plan.policy.try_borrow_mut() {
-            self.flight.cancel(&mut policy, clock::now_us());
+        if let Ok(mut policy) = self.state.plan.policy.try_borrow_mut() {
+            self.state.flight.cancel(&mut policy, clock::now_us());
         }
     }
 }
 
+/// What policy wants done, without what is only needed once nothing more can be.
+enum Next {
+    Attempt(Attempt),
+    Wait { until_us: u64 },
+    End(Option<Box<GiveUp>>),
+}
+
+impl State {
+    /// Finds out what is asked for and where it may go. Not async, so that none of this is part of what a connection
+    /// holds while it waits.
+    fn begin(client: &mut Client, inbound: &Inbound) -> Result<State, GatewayError> {
+        let mut wish = wish::read(client, inbound)?;
+        let plan = inbound.plan.clone();
+        let config = &plan.live.plan;
+        if wish.model.is_empty() {
+            // Endpoints that name no model go to the provider that the plan names for them.
+            wish.model.push_str(&config.provider(config.default_provider).name);
+            wish.model.push_str("/-");
+        }
+        let chain = config.resolve(&wish.model).map_err(|unknown| {
+            let mut error = GatewayError::new(ErrorKind::ModelNotFound, unknown.to_string());
+            error.param = Some("model".to_owned());
+            error
+        })?;
+        let extra = route::extra_models(client, inbound, &plan)?;
+        let mut sources = [Source::Chain(0); policy::settings::CHAIN_MAX];
+        let targets = route::targets(inbound, &wish, &plan, &chain, &extra, &mut sources);
+        if targets.is_empty() {
+            let provider = chain.get(config, &wish.model, 0).map(|t| config.provider(t.provider));
+            let name = provider.map_or("the provider", |p| &p.name);
+            let message = format!(
+                "`{name}`, which serves `{}`, has no such endpoint; ask for another model or add a fallback",
+                wish.model
+            );
+            let mut error = GatewayError::new(ErrorKind::NotFound, message);
+            error.code = "endpoint_not_supported".into();
+            return Err(error);
+        }
+        let ask = Ask {
+            now_us: inbound.started_us,
+            deadline_us: inbound.deadline_us,
+            stream: wish.stream,
+            est_input_tokens: u32::try_from(inbound.body_len / BYTES_PER_TOKEN).unwrap_or(u32::MAX),
+            client_retries: inbound.client_retries,
+        };
+        let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
+        client.watch(wish.stream);
+        Ok(State { wish, flight, plan, chain, extra, sources, kept: None })
+    }
+}
+
 impl Exchange<'_> {
+    fn next(&mut self) -> Next {
+        match self.state.flight.next(&mut self.state.plan.policy.borrow_mut(), clock::now_us()) {
+            Step::Attempt(attempt) => Next::Attempt(attempt),
+            Step::Wait { until_us, .. } => Next::Wait { until_us },
+            Step::Static(_) => Next::End(None),
+            Step::GiveUp(end) => Next::End(Some(Box::new(end))),
+        }
+    }
+
     async fn walk(&mut self) -> After {
         loop {
-            let step = self.flight.next(&mut self.plan.policy.borrow_mut(), clock::now_us());
-            match step {
-                Step::Attempt(attempt) => {
+            match self.next() {
+                Next::Attempt(attempt) => {
                     if let Some(after) = self.one(&attempt).await {
                         return after;
                     }
                 }
-                Step::Wait { until_us, .. } => {
+                Next::Wait { until_us } => {
                     self.client.deadline.set(until_us);
                     let client = &mut *self.client;
                     let gone = std::future::poll_fn(|cx| {
@@ -172,10 +194,8 @@ impl Exchange<'_> {
                         return After::Cut;
                     }
                 }
-                Step::Static(_) | Step::GiveUp(_) => {
-                    let Step::GiveUp(end) = step else { return After::Cut };
-                    return self.give_up(&end).await;
-                }
+                Next::End(None) => return After::Cut,
+                Next::End(Some(end)) => return self.give_up(&end).await,
             }
         }
     }
@@ -184,29 +204,33 @@ impl Exchange<'_> {
     async fn one(&mut self, attempt: &Attempt) -> Option<After> {
         let ended = self.attempt(attempt).await;
         let now_us = clock::now_us();
-        let mut policy = self.plan.policy.borrow_mut();
+        let mut policy = self.state.plan.policy.borrow_mut();
         match ended {
             Ended::Delivered(after, outcome) => {
-                self.flight.settle(&mut policy, now_us, attempt.no, outcome);
+                self.state.flight.settle(&mut policy, now_us, attempt.no, outcome);
                 if outcome == Outcome::Cancelled {
                     self.client.core.stats.cancelled.add(1);
                 }
                 Some(after)
             }
             Ended::Failed(signal, kept) => {
-                let settled =
-                    self.flight.settle(&mut policy, now_us, attempt.no, Outcome::Failure(attribute(signal)));
+                let settled = self.state.flight.settle(
+                    &mut policy,
+                    now_us,
+                    attempt.no,
+                    Outcome::Failure(attribute(signal)),
+                );
                 if settled.keep {
-                    self.kept = kept;
+                    self.state.kept = kept;
                 }
                 None
             }
             Ended::Stale => {
-                self.flight.settle(&mut policy, now_us, attempt.no, Outcome::StaleConnection);
+                self.state.flight.settle(&mut policy, now_us, attempt.no, Outcome::StaleConnection);
                 None
             }
             Ended::Gone => {
-                self.flight.settle(&mut policy, now_us, attempt.no, Outcome::Cancelled);
+                self.state.flight.settle(&mut policy, now_us, attempt.no, Outcome::Cancelled);
                 self.client.core.stats.cancelled.add(1);
                 Some(After::Cut)
             }
@@ -215,11 +239,13 @@ impl Exchange<'_> {
 
     /// The model to ask a target for, where it differs from what the body says.
     pub fn model_at(&self, target: u8) -> Option<&str> {
-        let config = &self.plan.live.plan;
-        match self.sources.get(usize::from(target))? {
-            Source::Chain(index) => self.chain.get(config, &self.wish.model, usize::from(*index))?.model,
+        let config = &self.state.plan.live.plan;
+        match self.state.sources.get(usize::from(target))? {
+            Source::Chain(index) => {
+                self.state.chain.get(config, &self.state.wish.model, usize::from(*index))?.model
+            }
             Source::Extra(index) => {
-                let asked = self.extra.get(usize::from(*index))?;
+                let asked = self.state.extra.get(usize::from(*index))?;
                 let own = config.resolve(asked).ok()?.get(config, asked, 0)?;
                 // `own` borrows the plan or the asked-for name; either lives as long as the exchange.
                 Some(own.model.unwrap_or(asked))
@@ -236,7 +262,7 @@ impl Exchange<'_> {
     }
 
     async fn attempt(&mut self, attempt: &Attempt) -> Ended {
-        let plan = self.plan.clone();
+        let plan = self.state.plan.clone();
         let prepared = {
             let mut gather = match self.client.gather.take() {
                 Some(gather) => gather,
@@ -246,7 +272,7 @@ impl Exchange<'_> {
             let made = outbound::prepare(
                 &mut gather,
                 self.inbound,
-                &self.wish,
+                &self.state.wish,
                 &plan.live,
                 attempt.provider,
                 attempt.key,
@@ -266,12 +292,12 @@ impl Exchange<'_> {
             Err(broken) => return broken.into(),
         };
         call.send(self.client);
-        let by = if self.wish.stream {
+        let by = if self.state.wish.stream {
             self.by(attempt.first_token_by_us, TimeoutKind::FirstToken)
         } else {
             self.by(attempt.answer_by_us, TimeoutKind::Total)
         };
-        let (reply, read) = match call.head(self.client, self.inbound.is_head, by).await {
+        let (mut reply, read) = match call.head(self.client, self.inbound.is_head, by).await {
             Ok(head) => head,
             Err(broken) => {
                 call.end(self.client).await;
@@ -279,21 +305,26 @@ impl Exchange<'_> {
             }
         };
         match reply.status {
-            200..=299 if self.inbound.api == Api::Other => {
-                relay::deliver(self, call, reply, read, attempt).await
+            // The provider gave the idle connection up in the moment in which it was used again: the 408 was not meant
+            // for this request (RFC 9110 section 15.5.9).
+            408 if call.reused() && !reply.keep_alive => {
+                call.end(self.client).await;
+                Ended::Stale
             }
-            200..=299 => match (self.wish.stream, reply.content) {
-                (true, Content::Events) => stream::deliver(self, call, reply, read, outbound, attempt).await,
-                (false, Content::Json) => {
-                    answer::deliver(self, call, reply, read, &outbound, attempt, by).await
+            200..=299 if self.inbound.api == Api::Other => {
+                relay::deliver(self, &mut call, &reply, read, attempt).await
+            }
+            200..=299 => match (self.state.wish.stream, reply.content) {
+                (true, Content::Events) => {
+                    stream::pump(self, &mut call, &reply, outbound, attempt).run(read).await
                 }
                 // Some self-hosted servers send JSON without naming it; the body is inspected all the same.
-                (false, Content::Other) => {
-                    answer::deliver(self, call, reply, read, &outbound, attempt, by).await
+                (false, Content::Json | Content::Other) => {
+                    answer::deliver(self, &mut call, &reply, read, &outbound, attempt, by).await
                 }
                 (true, Content::Json) => {
                     // A stream that is answered with JSON is an error object more often than not: find out which.
-                    self.failed(call, reply, read, &outbound, by).await
+                    self.failed(&mut call, &mut reply, read, &outbound, by).await
                 }
                 _ => {
                     call.spoil();
@@ -301,20 +332,20 @@ impl Exchange<'_> {
                     Ended::Failed(Signal::Transport(What::BadContentType), None)
                 }
             },
-            _ => self.failed(call, reply, read, &outbound, by).await,
+            _ => self.failed(&mut call, &mut reply, read, &outbound, by).await,
         }
     }
 
     /// Reads a provider's error and keeps it for the case that nothing better comes.
     async fn failed(
         &mut self,
-        mut call: Call,
-        reply: Reply,
+        call: &mut Call,
+        reply: &mut Reply,
         read: Buf,
         outbound: &Outbound,
         by: By,
     ) -> Ended {
-        let body = match call.body(self.client, &reply, read, ERROR_BODY_MAX, by).await {
+        let body = match call.body(self.client, reply, read, ERROR_BODY_MAX, by).await {
             Ok(body) => body,
             Err(Broken::ClientGone) => return Ended::Gone,
             // The status is there; a body that is cut, late or too long takes nothing from it.
@@ -348,15 +379,21 @@ impl Exchange<'_> {
             && (400..600).contains(&reply.status);
         Ended::Failed(
             signal,
-            Some(Box::new(Kept { status: reply.status, lines: reply.lines, body, native, error })),
+            Some(Box::new(Kept {
+                status: reply.status,
+                lines: std::mem::take(&mut reply.lines),
+                body,
+                native,
+                error,
+            })),
         )
     }
 
     /// Appends the fields that say who answered and what was tried.
     pub fn push_facts(&self, out: &mut Vec<u8>, attempt: &Attempt, overhead_us: u64) {
-        let provider = &self.plan.live.plan.providers[usize::from(attempt.provider.0)];
+        let provider = &self.state.plan.live.plan.providers[usize::from(attempt.provider.0)];
         field(out, "x-sluice-provider", provider.name.as_bytes());
-        let model = self.model_at(attempt.target).unwrap_or(&self.wish.model);
+        let model = self.model_at(attempt.target).unwrap_or(&self.state.wish.model);
         if self.inbound.api != Api::Other && model.bytes().all(|b| (b' '..0x7f).contains(&b)) {
             field(out, "x-sluice-model", model.as_bytes());
         }

@@ -32,11 +32,11 @@ impl Exchange<'_> {
     pub fn push_attempts(&self, out: &mut Vec<u8>, answered: Option<u8>) {
         out.extend_from_slice(b"x-sluice-attempts: ");
         let now_us = clock::now_us();
-        for (no, record) in self.flight.attempts().iter().enumerate() {
+        for (no, record) in self.state.flight.attempts().iter().enumerate() {
             if no > 0 {
                 out.extend_from_slice(b", ");
             }
-            let provider = &self.plan.live.plan.providers[usize::from(record.provider.0)];
+            let provider = &self.state.plan.live.plan.providers[usize::from(record.provider.0)];
             out.extend_from_slice(provider.name.as_bytes());
             out.push(b' ');
             let elapsed_us = match record.what {
@@ -72,15 +72,15 @@ impl Exchange<'_> {
 
     pub async fn give_up(&mut self, end: &GiveUp) -> After {
         let mut extra = Vec::new();
-        if !self.flight.attempts().is_empty() {
+        if !self.state.flight.attempts().is_empty() {
             self.push_attempts(&mut extra, None);
         }
         if end.cause == Cause::Caller
-            && let Some(kept) = self.kept.take_if(|k| k.native)
+            && let Some(kept) = self.state.kept.take_if(|k| k.native)
         {
             return self.pass_on(*kept, &extra).await;
         }
-        let mut error = match (&self.kept, end.cause) {
+        let mut error = match (&self.state.kept, end.cause) {
             (_, Cause::Deadline) => {
                 let mut error = GatewayError::new(
                     ErrorKind::Timeout,

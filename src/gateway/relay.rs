@@ -19,8 +19,8 @@ use super::upstream::{Broken, Call, Received, Reply};
 /// Forwards a body as it comes.
 pub async fn deliver(
     exchange: &mut Exchange<'_>,
-    mut call: Call,
-    reply: Reply,
+    call: &mut Call,
+    reply: &Reply,
     mut read: Buf,
     attempt: &Attempt,
 ) -> Ended {
@@ -38,7 +38,7 @@ pub async fn deliver(
     let mut head = Buf::take(buf::IDLE);
     let out = head.as_vec();
     respond::status_line(out, reply.status);
-    push_reply_fields(exchange, out, &reply);
+    push_reply_fields(exchange, out, reply);
     exchange.push_facts(out, attempt, overhead_us(inbound, call.sent_us, call.received_us));
     match length {
         Some(length) if !matches!(reply.status, 204 | 304) => {
@@ -145,7 +145,7 @@ async fn forward(
 }
 
 /// The body broke after its head went out: all that is left is to end without a clean end.
-async fn cut(exchange: &mut Exchange<'_>, mut call: Call, what: What, by_close: bool) -> Ended {
+async fn cut(exchange: &mut Exchange<'_>, call: &mut Call, what: What, by_close: bool) -> Ended {
     if by_close {
         // A plain close would say that this was all.
         exchange.client.conn.reset();

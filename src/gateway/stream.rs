@@ -61,16 +61,19 @@ struct Batch {
     error_at: usize,
 }
 
-struct Pump<'e, 'x> {
+/// A stream on its way from a provider to a client.
+pub struct Pump<'e, 'x> {
     exchange: &'e mut Exchange<'x>,
-    call: Call,
-    reply: Reply,
+    call: &'e mut Call,
+    reply: &'e Reply,
     attempt: &'e Attempt,
     framing: Framing,
     reader: Reader,
     splitter: Splitter,
     hide_usage: bool,
     committed: bool,
+    /// The head is out.
+    begun: bool,
     first_token_us: u64,
     /// An event larger than the hold is going through in pieces.
     oversized: bool,
@@ -85,21 +88,20 @@ struct Pump<'e, 'x> {
     translated: Vec<u8>,
 }
 
-/// Forwards a stream.
-pub async fn deliver(
-    exchange: &mut Exchange<'_>,
-    call: Call,
-    reply: Reply,
-    read: Buf,
+/// Makes ready to forward the stream that `reply` begins.
+pub fn pump<'e, 'x>(
+    exchange: &'e mut Exchange<'x>,
+    call: &'e mut Call,
+    reply: &'e Reply,
     outbound: Outbound,
-    attempt: &Attempt,
-) -> Ended {
+    attempt: &'e Attempt,
+) -> Pump<'e, 'x> {
     let reader = match outbound.back {
         None => Reader::Watch(StreamWatch::new(outbound.api, outbound.dialect)),
         Some(back) => Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds()))),
     };
     let framing = Framing::of(reply.body);
-    let pump = Pump {
+    Pump {
         exchange,
         call,
         reply,
@@ -109,6 +111,7 @@ pub async fn deliver(
         splitter: Splitter::new(),
         hide_usage: outbound.hide_usage,
         committed: false,
+        begun: false,
         first_token_us: 0,
         oversized: false,
         garbled: false,
@@ -116,12 +119,12 @@ pub async fn deliver(
         scanned: 0,
         batch: Batch::default(),
         translated: Vec::new(),
-    };
-    pump.run(read).await
+    }
 }
 
 impl Pump<'_, '_> {
-    async fn run(mut self, mut read: Buf) -> Ended {
+    /// Forwards the stream to its end; `read` holds what came with the head.
+    pub async fn run(&mut self, mut read: Buf) -> Ended {
         loop {
             let (end, over) = match self.framing.strip(&mut read, self.scanned, &mut self.excess) {
                 Ok(stripped) => stripped,
@@ -159,13 +162,6 @@ impl Pump<'_, '_> {
             }
             let batch = self.batch;
             let clean = batch.terminal || (over && self.complete());
-            if clean
-                && !batch.terminal
-                && let Reader::Translate(translator) = &mut self.reader
-            {
-                // It said why it stopped, so nothing is missing but the end mark: this cannot fail.
-                let _ = translator.finish(&mut self.translated);
-            }
             if clean && !self.committed {
                 // A whole stream without content: an empty answer is an answer.
                 self.commit();
@@ -297,7 +293,7 @@ impl Pump<'_, '_> {
     /// Writes the batch to the client; `None` when the client is gone. The buffer comes back without what was written.
     async fn forward(&mut self, read: Buf, last: bool) -> Option<Buf> {
         let batch = std::mem::take(&mut self.batch);
-        let first = std::mem::take(&mut self.reply.status) != 0;
+        let first = !std::mem::replace(&mut self.begun, true);
         let chunked = self.exchange.inbound.minor > 0;
         // The request is not needed any more once an answer is committed; its buffer is let go here.
         let mut gather = match self.exchange.client.gather.take() {
@@ -363,7 +359,7 @@ impl Pump<'_, '_> {
 
     fn push_head(&mut self, out: &mut Vec<u8>, chunked: bool) {
         respond::status_line(out, 200);
-        push_reply_fields(self.exchange, out, &self.reply);
+        push_reply_fields(self.exchange, out, self.reply);
         let overhead = overhead_us(self.exchange.inbound, self.call.sent_us, self.call.received_us);
         self.exchange.push_facts(out, self.attempt, overhead);
         out.extend_from_slice(b"cache-control: no-cache\r\n");
@@ -376,7 +372,7 @@ impl Pump<'_, '_> {
     }
 
     /// A provider's error event before anything was delivered: a failed attempt.
-    async fn failed_before_commit(mut self, read: &Buf) -> Ended {
+    async fn failed_before_commit(&mut self, read: &Buf) -> Ended {
         let event = read.filled().get(self.batch.error_at..self.batch.end).unwrap_or_default();
         let error = crate::dialect::error::read_stream_error(event);
         let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
@@ -387,7 +383,7 @@ impl Pump<'_, '_> {
     }
 
     /// The stream broke. Before commit that is a failed attempt; after it the client is told and cut off.
-    async fn broken(mut self, what: What) -> Ended {
+    async fn broken(&mut self, what: What) -> Ended {
         if self.committed {
             return self.cut(what).await;
         }
@@ -397,7 +393,7 @@ impl Pump<'_, '_> {
     }
 
     /// Tells the client that the stream broke, unless the provider did, and ends it without a clean end.
-    async fn cut(mut self, what: What) -> Ended {
+    async fn cut(&mut self, what: What) -> Ended {
         self.call.spoil();
         if what != What::StreamError {
             let mut event = Vec::with_capacity(256);
@@ -433,13 +429,13 @@ impl Pump<'_, '_> {
         Ended::Delivered(After::Cut, Outcome::Failure(failure))
     }
 
-    fn client_left(self) -> Ended {
-        // Dropping the call closes the upstream connection, which is what stops the provider.
+    fn client_left(&self) -> Ended {
+        // The call ends with its attempt; closing its connection is what stops the provider.
         if self.committed { Ended::Delivered(After::Cut, Outcome::Cancelled) } else { Ended::Gone }
     }
 
     /// The stream is whole and delivered.
-    async fn finish(mut self, read: Buf, over: bool) -> Ended {
+    async fn finish(&mut self, read: Buf, over: bool) -> Ended {
         self.call.complete();
         if !over {
             self.drain(read).await;

@@ -384,7 +384,7 @@ impl Call {
 
     /// Ends the call: the connection goes back to the pool when it may, else it is closed. The request's buffer is back
     /// with the client afterwards.
-    pub async fn end(mut self, client: &mut Client) {
+    pub async fn end(&mut self, client: &mut Client) {
         if self.sending {
             self.take_back(client).await;
         }
