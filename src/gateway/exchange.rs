@@ -261,6 +261,25 @@ impl Exchange<'_> {
         }
     }
 
+    /// The end of the wait for the next piece of an answer that has begun: the gap between pieces, or the end of the
+    /// whole when that is sooner. An SDK's own timeout is no such end: it starts anew with each piece.
+    pub fn by_next_piece(&self, attempt: &Attempt) -> By {
+        let (now_us, inbound) = (clock::now_us(), self.inbound);
+        let gap_us = now_us + attempt.token_gap_us;
+        let mut total_us = attempt.total_by_us;
+        if inbound.waits_per_read && inbound.deadline_us.is_some() {
+            let plan = &self.state.plan.live.plan;
+            let own = plan.providers[usize::from(attempt.provider.0)].timeouts.total_ms;
+            total_us = inbound.started_us + plan.timeouts.total_ms.min(own).saturating_mul(1000);
+        }
+        match (gap_us < total_us, inbound.waits_per_read) {
+            (true, true) => By { at_us: gap_us, kind: TimeoutKind::TokenGap },
+            (false, true) => By { at_us: total_us, kind: TimeoutKind::Total },
+            (true, false) => self.by(gap_us, TimeoutKind::TokenGap),
+            (false, false) => self.by(total_us, TimeoutKind::Total),
+        }
+    }
+
     async fn attempt(&mut self, attempt: &Attempt) -> Ended {
         let plan = self.state.plan.clone();
         let prepared = {

@@ -70,6 +70,8 @@ pub struct Inbound {
     pub fallbacks: Option<Range<usize>>,
     /// When the client stops waiting, gateway clock.
     pub deadline_us: Option<u64>,
+    /// The deadline is an SDK's, which waits so long for the answer to begin and, once it streams, for each piece of it.
+    pub waits_per_read: bool,
     /// How often the client's SDK has sent this request before, as it says.
     pub client_retries: u8,
     /// Whether the connection may be kept.
@@ -280,6 +282,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         media,
         fallbacks: span(Known::SluiceFallbacks),
         deadline_us: deadline(fields, bytes).map(|us| started_us + us),
+        waits_per_read: !fields.has(Known::SluiceDeadlineMs),
         client_retries: retry_count(fields, bytes),
         keep_alive: framing.keep_alive,
         minor: head.minor,

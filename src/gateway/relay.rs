@@ -4,8 +4,8 @@
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
 use crate::net::gather::{Gather, Side};
-use crate::net::{Buf, buf, clock};
-use crate::policy::{Attempt, Outcome, Signal, Success, TimeoutKind, What, attribute};
+use crate::net::{Buf, buf};
+use crate::policy::{Attempt, Outcome, Signal, Success, What, attribute};
 use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
 use crate::wire::framing::Body;
 
@@ -69,8 +69,7 @@ pub async fn deliver(
         if over {
             break;
         }
-        let by_us = (clock::now_us() + attempt.token_gap_us).min(attempt.total_by_us);
-        let by = exchange.by(by_us, TimeoutKind::TokenGap);
+        let by = exchange.by_next_piece(attempt);
         read.reserve(buf::MEDIUM);
         read = match call.more(exchange.client, read, by).await {
             Ok(Received::More(read)) => read,

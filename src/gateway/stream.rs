@@ -183,12 +183,7 @@ impl Pump<'_, '_> {
                 return self.broken(What::Truncated).await;
             }
             let by = if self.committed {
-                let gap = clock::now_us() + self.attempt.token_gap_us;
-                if gap < self.attempt.total_by_us {
-                    self.exchange.by(gap, TimeoutKind::TokenGap)
-                } else {
-                    self.exchange.by(self.attempt.total_by_us, TimeoutKind::Total)
-                }
+                self.exchange.by_next_piece(self.attempt)
             } else {
                 self.exchange.by(self.attempt.first_token_by_us, TimeoutKind::FirstToken)
             };
@@ -465,14 +460,10 @@ impl Pump<'_, '_> {
     async fn drain(&mut self, mut read: Buf) {
         let by_us = clock::now_us() + DRAIN_US;
         loop {
-            if self.exchange.client.has_early() {
-                return self.call.spoil();
-            }
             read.clear();
-            let by = self.exchange.by(by_us, TimeoutKind::Total);
-            read = match self.call.more(self.exchange.client, read, by).await {
-                Ok(Received::More(read)) => read,
-                Ok(Received::End(_)) | Err(_) => return self.call.spoil(),
+            read = match self.call.more_unless_asked(self.exchange.client, read, by_us).await {
+                Some(read) => read,
+                None => return self.call.spoil(),
             };
             match self.framing.strip(&mut read, 0, &mut self.excess) {
                 Ok((_, true)) => return,

@@ -367,6 +367,29 @@ impl Call {
         self.receive(client, by).await
     }
 
+    /// Waits for more of a body whose content is delivered already, until `by_us` at most and no longer than until the
+    /// client asks for something else; `None` when no more came.
+    pub async fn more_unless_asked(&mut self, client: &mut Client, mut read: Buf, by_us: u64) -> Option<Buf> {
+        read.reserve(buf::IDLE);
+        self.arm(read);
+        client.deadline.set(by_us);
+        loop {
+            let event = poll_fn(|cx| match self.poll_event(client, cx) {
+                Poll::Pending if client.has_early() => Poll::Ready(None),
+                event => event.map(Some),
+            });
+            match event.await? {
+                Event::Read(Ok(n), read) if n > 0 => return Some(read),
+                Event::Sent(result, gather) => {
+                    self.sending = false;
+                    self.spoilt |= result.is_err();
+                    client.gather.get_or_insert(gather);
+                }
+                _ => return None,
+            }
+        }
+    }
+
     /// Says that the answer was read to its end.
     pub fn complete(&mut self) {
         self.owed = false;

@@ -186,6 +186,48 @@ fn usage_is_always_asked_for_and_shown_only_to_those_who_asked() {
 }
 
 #[test]
+fn usage_is_hidden_although_nothing_else_has_come_yet() {
+    each_driver(|driver| {
+        // An empty answer, each event alone in its read: all of it is held until the end.
+        let provider = Raw::start(|_, stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+            for event in [ROLE, STOP, USAGE, DONE] {
+                std::thread::sleep(Duration::from_millis(15));
+                let _ = stream.write_all(event.as_bytes());
+            }
+            Then::Close
+        });
+        let gateway = chain(provider.addr, None, driver, &[]);
+        let got = Client::to(gateway.addr()).post("/v1/chat/completions", CHAT_STREAM);
+        assert_eq!((got.text(), got.whole), ([ROLE, STOP, DONE].concat(), true));
+    });
+}
+
+#[test]
+fn a_connection_whose_stream_ends_late_does_not_hold_up_the_next_request() {
+    each_driver(|driver| {
+        let provider = Raw::start(|_, stream| {
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let events = [HELLO, STOP, DONE].concat();
+            let _ = write!(stream, "{head}{:x}\r\n{events}\r\n", events.len());
+            // The last chunk comes much later than the end mark.
+            std::thread::sleep(Duration::from_millis(200));
+            let _ = stream.write_all(b"0\r\n\r\n");
+            Then::Keep
+        });
+        let gateway = chain(provider.addr, None, driver, &[]);
+        let mut client = Client::to(gateway.addr());
+        for _ in 0..3 {
+            let begun = std::time::Instant::now();
+            let got = client.post("/v1/chat/completions", CHAT_STREAM);
+            assert!(got.whole, "{}", got.text());
+            assert!(begun.elapsed() < Duration::from_millis(30), "{:?}", begun.elapsed());
+        }
+    });
+}
+
+#[test]
 fn nothing_that_follows_the_end_mark_reaches_the_client() {
     each_driver(|driver| {
         for framing in FRAMINGS {
@@ -267,6 +309,29 @@ fn each_event_reaches_the_client_when_it_comes_and_not_later() {
         assert!(client.read_until(b"finish_reason"));
         let took = begun.elapsed();
         assert!(took > Duration::from_millis(60), "the first content waited for the rest: {took:?}");
+    });
+}
+
+#[test]
+fn the_timeout_of_an_sdk_bounds_the_wait_for_an_answer_and_not_its_length() {
+    each_driver(|driver| {
+        let provider = Raw::start(|_, stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+            for event in [HELLO, HELLO, HELLO, STOP, DONE] {
+                let _ = stream.write_all(event.as_bytes());
+                std::thread::sleep(Duration::from_millis(120));
+            }
+            Then::Close
+        });
+        let gateway = chain(provider.addr, None, driver, &[]);
+        let mut client = Client::to(gateway.addr());
+        for field in ["x-stainless-timeout: 0.3\r\n", "x-stainless-read-timeout: 0.3\r\n"] {
+            let got = client.post_with("/v1/chat/completions", field, CHAT_STREAM);
+            assert!(got.whole && got.text().ends_with(DONE), "{field}: {}", got.text());
+        }
+        // Who names a deadline means the whole of it.
+        let got = client.post_with("/v1/chat/completions", "x-sluice-deadline-ms: 300\r\n", CHAT_STREAM);
+        assert!(!got.whole && got.text().contains("\"error\""), "{}", got.text());
     });
 }
 
