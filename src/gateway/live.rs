@@ -97,12 +97,25 @@ impl Live {
         }
         let settings = Arc::new(policy::Settings::from_plan(&plan));
         let shared = match previous {
-            Some(old) if settings.fits_cells_of(&old.settings) => old.shared.clone(),
+            Some(old) if settings.fits_cells_of(&old.settings) && same_ends(&old.plan, &plan) => {
+                old.shared.clone()
+            }
             _ => Arc::new(policy::Shared::new(&settings, cores)),
         };
         let generation = previous.map_or(1, |old| old.generation + 1);
         Ok(Live { plan, settings, shared, upstreams, generation })
     }
+}
+
+/// Whether every provider is where it was and every key is the secret that it was. What was learnt of another one, a
+/// cooldown or an open breaker, says nothing about what stands in its place now.
+fn same_ends(old: &Plan, new: &Plan) -> bool {
+    old.providers.iter().zip(&new.providers).all(|(a, b)| {
+        let mut keys = a.keys.iter().zip(&b.keys);
+        a.origin == b.origin
+            && a.base_path == b.base_path
+            && keys.all(|(a, b)| a.secret.expose() == b.secret.expose())
+    })
 }
 
 fn heads(provider: &Provider) -> Vec<Box<[u8]>> {

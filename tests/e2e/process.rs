@@ -75,6 +75,25 @@ fn a_plan_that_cannot_be_served_changes_nothing() {
 }
 
 #[test]
+fn a_key_that_a_reload_replaces_is_not_parked_for_what_the_old_one_did() {
+    each_driver(|driver| {
+        let keys = vec!["sk-good".to_owned()];
+        let mock = Mock::start(MockOptions { keys, ..MockOptions::default() }).unwrap();
+        let gateway = gateway(alone(&mock, "sk-bad", driver));
+        let mut client = Client::to(gateway.addr());
+        for _ in 0..3 {
+            assert_ne!(client.post("/v1/chat/completions", CHAT).status, 200);
+        }
+        let plan = gateway.reload(alone(&mock, "sk-good", driver)).unwrap();
+        while client.get("/readyz").json()["plan"] != plan {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let got = client.post("/v1/chat/completions", CHAT);
+        assert_eq!(got.status, 200, "{}", got.text());
+    });
+}
+
+#[test]
 fn many_reloads_under_load_lose_nothing() {
     each_driver(|driver| {
         let (one, two) = (provider("ok"), provider("ok"));
