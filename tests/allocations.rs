@@ -15,6 +15,7 @@ use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use support::{CHAT, CHAT_STREAM, Client, chain, each_driver, provider, request};
@@ -91,6 +92,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// One test at a time: they share the counters, and each takes the one worker there is for its own.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// The one worker thread of the gateway that was just started.
 fn worker() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
@@ -123,6 +127,7 @@ const MESSAGE: &str =
 #[test]
 fn a_request_on_a_kept_connection_allocates_nothing() {
     const REQUESTS: u64 = 100;
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     each_driver(|driver| {
         let mock = provider("ok");
         let text = format!(
@@ -190,6 +195,7 @@ fn giant(bytes: usize) -> SocketAddr {
 #[test]
 fn a_giant_event_passes_through_a_small_window() {
     const EVENT: usize = 16 << 20;
+    let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     each_driver(|driver| {
         let gateway = chain(giant(EVENT), None, driver, &[]);
         let worker = worker();
