@@ -82,6 +82,7 @@ pub async fn deliver(
             Err(Broken::Failed(what)) => return cut(exchange, call, what).await,
         };
     }
+    call.complete();
     if excess || !reply.keep_alive {
         call.spoil();
     }

@@ -89,6 +89,9 @@ pub struct Call {
     origin: OriginId,
     /// The request is not all written yet.
     sending: bool,
+    /// The answer was read to its end. Until then an answer to this request may still come, and whoever uses the
+    /// connection next would take it for its own.
+    whole: bool,
     /// The connection must not be used again.
     spoilt: bool,
     /// Answer bytes have come.
@@ -129,6 +132,7 @@ pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By)
         pooled: Some(pooled),
         origin,
         sending: false,
+        whole: false,
         spoilt: false,
         answered: false,
         sent_us: 0,
@@ -346,6 +350,7 @@ impl Call {
         if !reply.keep_alive {
             self.spoilt = true;
         }
+        self.whole = true;
         Ok(read)
     }
 
@@ -359,6 +364,11 @@ impl Call {
         self.receive(client, by).await
     }
 
+    /// Tells that the answer was read to its end, by a caller that reads it piece by piece.
+    pub fn complete(&mut self) {
+        self.whole = true;
+    }
+
     /// Marks the connection as unfit for another request.
     pub fn spoil(&mut self) {
         self.spoilt = true;
@@ -369,13 +379,14 @@ impl Call {
         self.pooled.as_ref().is_some_and(|p| p.reused)
     }
 
-    /// Ends the call: the connection goes back to the pool when it may, else it is closed. The request's buffer is back
-    /// with the client afterwards.
+    /// Ends the call: the connection goes back to the pool when the whole answer was read and nothing spoilt it, else it
+    /// is closed. The request's buffer is back with the client afterwards.
     pub async fn end(mut self, client: &mut Client) {
         if self.sending {
             self.take_back(client).await;
         }
         if let Some(pooled) = self.pooled.take()
+            && self.whole
             && !self.spoilt
         {
             client.core.pool.borrow_mut().put(self.origin, pooled, clock::now_us());

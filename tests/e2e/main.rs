@@ -9,6 +9,7 @@ mod framing;
 mod paths;
 mod process;
 mod raw;
+mod reuse;
 mod streams;
 mod support;
 mod translated;
