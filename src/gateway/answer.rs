@@ -1,6 +1,7 @@
 //! A whole answer: read, inspected, then delivered. Nothing goes to the client before all of it is there, so that a
 //! truncated, empty or false answer is still a failed attempt that another target can make good.
 
+use crate::config::Dialect;
 use crate::dialect;
 use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
@@ -98,16 +99,18 @@ pub async fn deliver(
     Ended::Delivered(after, success)
 }
 
-/// Appends the provider's fields that the client may see, and a request id in any case.
+/// Appends the provider's fields that the client may see, and a request id in any case, under the name that the
+/// client's SDK reads: Anthropic's looks for `request-id`, all others for `x-request-id`.
 pub fn push_reply_fields(exchange: &Exchange<'_>, out: &mut Vec<u8>, reply: &Reply) {
-    out.extend_from_slice(reply.lines.filled());
-    if !reply.has_request_id {
-        match reply.lines.filled().get(reply.request_id.clone()) {
-            Some(id) if !id.is_empty() => respond::field(out, "x-request-id", id),
-            _ => {
-                let id = respond::request_id(exchange.client.core.next_id());
-                respond::field(out, "x-request-id", &id);
-            }
-        }
+    let lines = reply.lines.filled();
+    out.extend_from_slice(lines);
+    let [openai, anthropic] = reply.request_ids.clone().map(|at| lines.get(at).filter(|id| !id.is_empty()));
+    let made = respond::request_id(exchange.client.core.next_id());
+    let id = openai.or(anthropic).unwrap_or(&made);
+    if openai.is_none() {
+        respond::field(out, "x-request-id", id);
+    }
+    if anthropic.is_none() && exchange.inbound.dialect == Dialect::Anthropic {
+        respond::field(out, "request-id", id);
     }
 }

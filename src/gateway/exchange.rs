@@ -396,16 +396,9 @@ impl Exchange<'_> {
         let native = outbound.dialect == self.inbound.dialect
             && outbound.back.is_none()
             && (400..600).contains(&reply.status);
-        Ended::Failed(
-            signal,
-            Some(Box::new(Kept {
-                status: reply.status,
-                lines: std::mem::take(&mut reply.lines),
-                body,
-                native,
-                error,
-            })),
-        )
+        let mut lines = Buf::take(crate::net::buf::IDLE);
+        answer::push_reply_fields(self, lines.as_vec(), &reply);
+        Ended::Failed(signal, Some(Box::new(Kept { status: reply.status, lines, body, native, error })))
     }
 
     /// Appends the fields that say who answered and what was tried.

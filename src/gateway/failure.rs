@@ -91,7 +91,8 @@ impl Exchange<'_> {
                 error
             }
             (Some(kept), _) => kept.error.for_client(self.inbound.dialect),
-            (None, cause) => nothing_heard(cause, end.best().and_then(|b| b.what)),
+            (None, Cause::Unavailable) => unavailable(end),
+            (None, _) => nothing_heard(end.best().and_then(|b| b.what)),
         };
         if end.cause != Cause::Caller {
             error.message = format!("{} ({})", error.message.trim_end_matches('.'), self.tried());
@@ -152,17 +153,37 @@ pub fn unfit_for(unfit: Unfit) -> Ended {
     Ended::failed_with(signal, error)
 }
 
-fn nothing_heard(cause: Cause, what: Option<What>) -> GatewayError {
-    let (status, code, message) = match (cause, what) {
-        (Cause::Unavailable, _) => {
-            (503, "no_target_available", "every target is resting after failures or rate limits; retry later")
+/// No target could even be tried. Which status that is tells an SDK what its user should catch.
+fn unavailable(end: &GiveUp) -> GatewayError {
+    let advice = policy::downstream::advise(end);
+    let (kind, message) = match advice.code {
+        "keys_cooling" => (
+            ErrorKind::RateLimit,
+            "every key for this model is resting after a rate limit or a refusal; retry later",
+        ),
+        "provider_full" => (ErrorKind::Server, "the provider has as many calls as it may; retry later"),
+        "retry_budget_spent" => {
+            (ErrorKind::Server, "the providers fail and the budget for retries is spent; retry later")
         }
-        (_, Some(What::Timeout(_))) => (504, "upstream_timeout", "no provider answered in time"),
-        (_, Some(What::Dns)) => (502, "upstream_unreachable", "the provider's name could not be looked up"),
-        (_, Some(What::Connect | What::Tls | What::Reset)) => {
+        "no_key_for_model" => {
+            (ErrorKind::Server, "no key of the provider may be used for this model; see `keys` in the config")
+        }
+        _ => (ErrorKind::Server, "every target is resting after failures; retry later"),
+    };
+    let mut error = GatewayError::new(kind, message);
+    error.status = advice.status;
+    error.code = advice.code.into();
+    error
+}
+
+fn nothing_heard(what: Option<What>) -> GatewayError {
+    let (status, code, message) = match what {
+        Some(What::Timeout(_)) => (504, "upstream_timeout", "no provider answered in time"),
+        Some(What::Dns) => (502, "upstream_unreachable", "the provider's name could not be looked up"),
+        Some(What::Connect | What::Tls | What::Reset) => {
             (502, "upstream_unreachable", "no provider could be reached")
         }
-        (_, Some(What::Truncated | What::EmptyBody | What::BadBody)) => {
+        Some(What::Truncated | What::EmptyBody | What::BadBody) => {
             (502, "upstream_truncated", "the provider's answer was cut short")
         }
         _ => (502, "upstream_failed", "no provider gave a usable answer"),

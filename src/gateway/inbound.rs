@@ -16,8 +16,8 @@ use crate::wire::head::{Arrival, Parsed, parse_request};
 
 use super::client::{Client, End};
 use super::core::{Core, CorePlan};
-use super::guard;
 use super::respond::Refusal;
+use super::{guard, local};
 
 /// A body must come at this rate after the grace time (RFC 9110 names no number; Apache's mod_reqtimeout uses 500).
 const BODY_MIN_BYTES_PER_S: u64 = 500;
@@ -240,7 +240,13 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         Parsed::Partial => return Ok(Head::Partial),
     };
     let framing = framing::frame_request(&head, fields, bytes).map_err(Refusal::head)?;
-    let target = framing::check_target(head.target).map_err(Refusal::head)?;
+    // SDKs write the slash of a name such as `openai/gpt-4o-mini` as `%2F` when they ask for one model.
+    let check = if head.target.starts_with(local::MODEL_PATH) {
+        framing::check_target_of_name
+    } else {
+        framing::check_target
+    };
+    let target = check(head.target).map_err(Refusal::head)?;
     let api = Api::of(head.method, target.path);
     let names_version = fields.has(Known::AnthropicVersion);
     let dialect = dialect::client_dialect(target.path, names_version);

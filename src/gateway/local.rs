@@ -8,6 +8,9 @@ use super::core::Phase;
 use super::inbound::Inbound;
 use super::{models, respond};
 
+/// Where one model's entry is; what follows is its name.
+pub const MODEL_PATH: &[u8] = b"/v1/models/";
+
 /// Answers the request when it is for the gateway itself; `None` when it is for a provider.
 pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
     let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
@@ -20,9 +23,11 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
         #[cfg(test)]
         b"/panic" => panic!("a test asked for it"),
         _ if inbound.api == Api::Models => Own::Models,
-        _ if is_get && path.starts_with(b"/v1/models/") && path.len() > 11 => {
-            Own::Model(String::from_utf8_lossy(&path[11..]).into_owned())
+        _ if is_get && path.starts_with(MODEL_PATH) && path.len() > MODEL_PATH.len() => {
+            Own::Model(percent_decoded(&path[MODEL_PATH.len()..]))
         }
+        // A name with an encoded slash is for the look-up above; it is never sent on.
+        _ if path.starts_with(MODEL_PATH) => Own::Nothing(String::from_utf8_lossy(path).into_owned()),
         _ if path.starts_with(b"/v1/") || inbound.api != Api::Other => return None,
         _ => Own::Nothing(String::from_utf8_lossy(path).into_owned()),
     };
@@ -43,6 +48,23 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
             respond::error(client, inbound, &GatewayError::new(ErrorKind::NotFound, message), b"").await
         }
     })
+}
+
+/// A model's name as a path segment writes it: `openai%2Fgpt-4o-mini`. The head was checked: escapes are whole.
+fn percent_decoded(text: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.iter();
+    while let Some(&byte) = rest.next() {
+        let digits = rest.as_slice().get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match digits.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(decoded) if byte == b'%' => {
+                out.push(decoded);
+                rest = rest.as_slice()[2..].iter();
+            }
+            _ => out.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 enum Own {

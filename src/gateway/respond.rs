@@ -99,7 +99,7 @@ pub async fn refuse(client: &mut Client, refusal: &Refusal) -> After {
     let out = head.as_vec();
     status_line(out, refusal.error.status);
     field(out, "content-type", b"application/json");
-    field(out, "x-request-id", id.as_bytes());
+    request_id_fields(out, refusal.dialect, id);
     error_fields(out, &refusal.error);
     if let Some(allow) = refusal.allow {
         field(out, "allow", allow.as_bytes());
@@ -142,7 +142,7 @@ pub async fn error(client: &mut Client, inbound: &Inbound, error: &GatewayError,
     let out = head.as_vec();
     status_line(out, error.status);
     field(out, "content-type", b"application/json");
-    field(out, "x-request-id", id.as_bytes());
+    request_id_fields(out, inbound.dialect, id);
     error_fields(out, error);
     out.extend_from_slice(extra);
     number_field(out, "content-length", body.len() as u64);
@@ -173,6 +173,14 @@ fn after(written: bool, keep: bool) -> After {
 /// Whether the connection may serve another request after this one.
 pub fn keeps(client: &Client, inbound: &Inbound) -> bool {
     inbound.keep_alive && !client.core.draining()
+}
+
+/// Each SDK family reads its own name.
+fn request_id_fields(out: &mut Vec<u8>, dialect: Dialect, id: &str) {
+    field(out, "x-request-id", id.as_bytes());
+    if dialect == Dialect::Anthropic {
+        field(out, "request-id", id.as_bytes());
+    }
 }
 
 fn error_fields(out: &mut Vec<u8>, error: &GatewayError) {

@@ -435,6 +435,7 @@ impl Pump<'_, '_> {
         if !over {
             self.drain(read).await;
         }
+        self.call.complete();
         if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose { .. }) {
             self.call.spoil();
         }

@@ -77,10 +77,9 @@ pub struct Reply {
     pub content: Content,
     /// Field lines to pass on to the client.
     pub lines: Buf,
-    /// Whether `x-request-id` is among them.
-    pub has_request_id: bool,
-    /// Where in `lines` the value of `request-id` stands, as Anthropic names it.
-    pub request_id: std::ops::Range<usize>,
+    /// Where in `lines` the request id stands, as OpenAI names it (`x-request-id`) and as Anthropic does
+    /// (`request-id`); empty where it is missing.
+    pub request_ids: [std::ops::Range<usize>; 2],
     /// The waits that the head asks for, copied: [retry-after, retry-after-ms, x-should-retry].
     pub hints: [Option<Box<[u8]>>; 3],
 }
@@ -444,17 +443,17 @@ fn parse_reply(client: &Client, read: &mut Buf, is_head: bool) -> Result<Option<
         _ => Content::Other,
     };
     let mut lines = Buf::default();
-    let mut has_request_id = false;
-    let mut request_id = 0..0;
+    let mut request_ids = [0..0, 0..0];
     if head.status >= 200 {
         lines = Buf::take(buf::IDLE);
         for field in fields.iter() {
             let name = field.name.of(bytes);
             if crate::dialect::head::forward_response_header(name) {
-                has_request_id |= name.eq_ignore_ascii_case(b"x-request-id");
-                if name.eq_ignore_ascii_case(b"request-id") {
-                    let start = lines.len() + name.len() + 2;
-                    request_id = start..start + field.value.of(bytes).len();
+                for (range, own) in request_ids.iter_mut().zip([&b"x-request-id"[..], b"request-id"]) {
+                    if name.eq_ignore_ascii_case(own) {
+                        let start = lines.len() + name.len() + 2;
+                        *range = start..start + field.value.of(bytes).len();
+                    }
                 }
                 for part in [name, b": ", field.value.of(bytes), b"\r\n"] {
                     lines.push(part);
@@ -469,8 +468,7 @@ fn parse_reply(client: &Client, read: &mut Buf, is_head: bool) -> Result<Option<
         keep_alive: framing.keep_alive,
         content,
         lines,
-        has_request_id,
-        request_id,
+        request_ids,
         hints: [hint(Known::RetryAfter), hint(Known::RetryAfterMs), hint(Known::XShouldRetry)],
     };
     let len = head.len;

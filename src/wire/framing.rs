@@ -11,7 +11,7 @@
 
 mod target;
 
-pub use target::{PathQuery, check_target};
+pub use target::{PathQuery, check_target, check_target_of_name};
 
 use self::target::{is_host, split_authority};
 use super::HeadError;
@@ -175,7 +175,8 @@ fn check_host_and_target(head: &RequestHead<'_>, host: Option<&[u8]>) -> Result<
     if head.target == b"*" {
         return if head.method == b"OPTIONS" { Ok(()) } else { Err(HeadError::TargetForm) };
     }
-    check_target(head.target)?;
+    // Whether a slash may hide in a name is for whoever routes the path; see `check_target`.
+    check_target_of_name(head.target)?;
     match split_authority(head.target)?.0 {
         Some(authority) if !host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) => {
             Err(HeadError::HostMismatch)

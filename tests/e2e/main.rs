@@ -15,6 +15,7 @@ mod framing;
 mod paths;
 mod process;
 mod raw;
+mod reuse;
 mod streams;
 mod support;
 mod tls;

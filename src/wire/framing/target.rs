@@ -23,6 +23,19 @@ pub struct PathQuery<'b> {
 /// # Errors
 /// What is wrong, with status 400 or 404.
 pub fn check_target(target: &[u8]) -> Result<PathQuery<'_>, HeadError> {
+    check(target, false)
+}
+
+/// The same, for a path whose last segment is a name that may hold slashes, written as `%2F`. The name is looked up as
+/// a whole; the path is neither resolved nor sent on.
+///
+/// # Errors
+/// As [`check_target`], except for [`HeadError::EncodedSlash`].
+pub fn check_target_of_name(target: &[u8]) -> Result<PathQuery<'_>, HeadError> {
+    check(target, true)
+}
+
+fn check(target: &[u8], slash_in_name: bool) -> Result<PathQuery<'_>, HeadError> {
     if target == b"*" {
         return Ok(PathQuery { path: target, query: b"" });
     }
@@ -30,7 +43,7 @@ pub fn check_target(target: &[u8]) -> Result<PathQuery<'_>, HeadError> {
     let mark = memchr::memchr(b'?', target);
     let path = &target[..mark.unwrap_or(target.len())];
     let query = mark.map_or(&b""[..], |mark| &target[mark + 1..]);
-    check_path(path)?;
+    check_path(path, slash_in_name)?;
     check_query(query)?;
     Ok(PathQuery { path: if path.is_empty() { b"/" } else { path }, query })
 }
@@ -81,11 +94,14 @@ static PATH: [PathClass; 256] = {
     table
 };
 
-fn check_path(path: &[u8]) -> Result<(), HeadError> {
+fn check_path(path: &[u8], slash_in_name: bool) -> Result<(), HeadError> {
     for (at, &byte) in path.iter().enumerate() {
         match PATH[byte as usize] {
             PathClass::Plain => {}
-            PathClass::Look => look(path, at, byte)?,
+            PathClass::Look => match look(path, at, byte) {
+                Err(HeadError::EncodedSlash) if slash_in_name => {}
+                looked => looked?,
+            },
             PathClass::Refused => {
                 return Err(match byte {
                     b';' => HeadError::PathParameter,

@@ -271,6 +271,16 @@ fn paths_that_could_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn a_name_may_hold_an_encoded_slash_and_nothing_else_that_hides() {
+    let name = check_target_of_name(b"/v1/models/openai%2Fgpt-4o-mini").unwrap();
+    assert_eq!(name.path, b"/v1/models/openai%2Fgpt-4o-mini");
+    assert_eq!(check_target(b"/v1/models/openai%2Fgpt-4o-mini").unwrap_err(), Bad::EncodedSlash);
+    for hidden in [&b"/v1/models/a%5cb"[..], b"/v1/models/a%00", b"/v1/models/../x", b"/v1/models//x"] {
+        assert!(check_target_of_name(hidden).is_err(), "{}", hidden.escape_ascii());
+    }
+}
+
+#[test]
 fn a_response_body_is_delimited_in_one_way() {
     let body = |lines: &str| answered("HTTP/1.1 200 OK", lines, false);
     let of = |body, keep_alive| Ok(ResponseFraming { body, keep_alive });

@@ -78,11 +78,11 @@ test("embeddings", async () => {
 });
 
 for (const [name, pick, status] of [
-  ["openai", (m) => m.openai.chat("o401/gpt-4o-ai"), 401],
+  ["openai", (m) => m.openai.chat("o401-ai/gpt-4o-ai"), 401],
   ["openai", (m) => m.openai.chat("o429/gpt-4o-ai"), 429],
   ["openai", (m) => m.openai.chat("o503/gpt-4o-ai"), 503],
   ["anthropic", (m) => m.anthropic("a529/claude-ai"), 529],
-  ["anthropic", (m) => m.anthropic("a401/claude-ai"), 401],
+  ["anthropic", (m) => m.anthropic("a401-ai/claude-ai"), 401],
 ]) {
   test(`a ${status} of ${name} is an APICallError`, async () => {
     await assert.rejects(generateText({ model: pick(models()), prompt: "Say hello", maxRetries: 0 }), (error) => {

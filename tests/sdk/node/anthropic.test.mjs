@@ -61,8 +61,9 @@ for (const [status, kind] of [
   [529, Anthropic.InternalServerError],
 ]) {
   test(`a ${status} is ${kind.name}`, async () => {
+    const own = [401, 403].includes(status) ? "-node" : "";
     await assert.rejects(
-      client().anthropic.messages.create({ ...ask, model: `a${status}/claude-node` }),
+      client().anthropic.messages.create({ ...ask, model: `a${status}${own}/claude-node` }),
       (error) => {
         assert.ok(error instanceof kind, `${error.constructor.name}: ${error.message}`);
         assert.equal(error.status, status);

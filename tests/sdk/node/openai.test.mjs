@@ -92,8 +92,11 @@ for (const [status, kind, expected] of [
 ]) {
   for (const stream of [false, true]) {
     test(`a ${status} is ${kind.name}${stream ? " before a stream" : ""}`, async () => {
+      // A key that was refused rests for later calls, so each case of those has a provider of its own.
+      const own = [401, 403].includes(status) ? `-node${stream ? "-stream" : ""}` : "";
+      const broken = `o${status}${own}/gpt-4o-node${stream ? "-stream" : ""}`;
       await assert.rejects(
-        client().openai.chat.completions.create({ model: `o${status}/gpt-4o-node`, messages: hello, stream }),
+        client().openai.chat.completions.create({ model: broken, messages: hello, stream }),
         (error) => {
           assert.ok(error instanceof kind, `${error.constructor.name}: ${error.message}`);
           assert.equal(error.status, expected);
@@ -153,7 +156,8 @@ test("retries of the SDK do not multiply an outage", async () => {
       OpenAI.InternalServerError,
     );
   }
-  assert.equal(sent.length, 20);
+  // Before the breaker opens a retry may still help, and is left to the SDK; without the gateway's word: 120.
+  assert.ok(sent.length <= 23, String(sent.length));
 });
 
 for (const broken of ["o-down/gpt-4o-mini", "o-first/gpt-4o-mini"]) {

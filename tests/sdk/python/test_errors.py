@@ -36,11 +36,18 @@ ANTHROPIC = [
 ]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def provider(dialect, status, case):
+    """The provider that answers with `status`. A key that was refused rests for later calls, so each case of those has
+    a provider of its own."""
+    return f"{dialect}{status}-{case}" if case and status in (401, 403) else f"{dialect}{status}"
+
+
+@pytest.mark.parametrize("case", ["", "stream"], ids=["whole", "stream"])
 @pytest.mark.parametrize(("status", "kind", "expected"), OPENAI)
-def test_openai_errors(oai, status, kind, expected, stream):
+def test_openai_errors(oai, status, kind, expected, case):
+    model = f"{provider('o', status, case)}/gpt-4o-{case or 'whole'}"
     with pytest.raises(kind) as caught:
-        oai.chat.completions.create(model=f"o{status}/gpt-4o-mini", messages=HELLO, stream=stream)
+        oai.chat.completions.create(model=model, messages=HELLO, stream=bool(case))
     error = caught.value
     assert error.status_code == expected, error
     assert error.message and error.request_id, error.response.headers
@@ -48,11 +55,12 @@ def test_openai_errors(oai, status, kind, expected, stream):
     assert "text/html" not in error.response.headers["content-type"]
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("case", ["", "stream"], ids=["whole", "stream"])
 @pytest.mark.parametrize(("status", "kind", "expected"), ANTHROPIC)
-def test_anthropic_errors(ant, status, kind, expected, stream):
+def test_anthropic_errors(ant, status, kind, expected, case):
+    model = f"{provider('a', status, case)}/claude-{case or 'whole'}"
     with pytest.raises(kind) as caught:
-        ant.messages.create(model=f"a{status}/claude-haiku-4-5", max_tokens=9, messages=HELLO, stream=stream)
+        ant.messages.create(model=model, max_tokens=9, messages=HELLO, stream=bool(case))
     error = caught.value
     assert error.status_code == expected, error
     assert error.request_id, error.response.headers
@@ -63,7 +71,7 @@ def test_anthropic_errors(ant, status, kind, expected, stream):
 def test_an_openai_client_is_told_what_an_anthropic_provider_said(oai, status):
     kind, expected = next((kind, expected) for s, kind, expected in OPENAI if s == status)
     with pytest.raises(kind) as caught:
-        oai.chat.completions.create(model=f"a{status}/claude-sonnet-5", messages=HELLO)
+        oai.chat.completions.create(model=f"{provider('a', status, 'chat')}/claude-chat", messages=HELLO)
     assert caught.value.status_code == expected, caught.value
     assert caught.value.body["message"]
 
@@ -92,6 +100,15 @@ def test_a_rate_limit_tells_how_long_to_wait(oai):
     with pytest.raises(openai.RateLimitError) as caught:
         oai.chat.completions.create(model="o429/gpt-4o-nano", messages=HELLO)
     assert 1 <= int(caught.value.response.headers["retry-after"]) <= 8
+
+
+def test_a_refused_key_rests_and_no_retry_is_asked_for(oai, sent):
+    with pytest.raises(openai.AuthenticationError):
+        oai.chat.completions.create(model="o401-rests/gpt-4o", messages=HELLO)
+    with pytest.raises(openai.RateLimitError) as caught:
+        oai.with_options(max_retries=5).chat.completions.create(model="o401-rests/gpt-4o", messages=HELLO)
+    assert caught.value.code == "keys_cooling" and len(sent) == 2
+    assert "x-sluice-attempts" not in caught.value.response.headers
 
 
 @pytest.mark.parametrize("model", ["o-cut/gpt-4o-mini", "o-stall/gpt-4o-mini"])
@@ -145,8 +162,9 @@ def test_retries_of_the_sdk_do_not_multiply_an_outage(oai, sent):
     for _ in range(20):
         with pytest.raises(openai.InternalServerError):
             patient.chat.completions.create(model="o-alone/gpt-4o-mini", messages=HELLO)
-    # Without the gateway's word the SDK would have sent 120 requests, over more than a minute.
-    assert len(sent) == 20
+    # Without the gateway's word the SDK would have sent 120 requests, over more than a minute. Before the breaker opens
+    # a retry may still help, and is left to the SDK.
+    assert len(sent) <= 23
     assert time.monotonic() - began < 10
 
 
