@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use sluice::config::{DriverChoice, Loader};
+use sluice::net::driver;
 use sluice::rehearsal::gameday::{Options, Report, RunningGateway, Silent, run};
 
 /// The providers' addresses, as the configuration names them.
@@ -129,4 +131,41 @@ fn a_running_gateway_can_be_driven_by_its_url() {
     let options = Options { only, scale: 0.02, against, provider_port: port, ..Options::default() };
     let report = run(&options, &mut |_| Err("none is started".to_owned()), &mut Silent).expect("a report");
     assert!(report.passed(), "{report}");
+}
+
+/// The real gateway on this driver.
+fn meets_its_bars(choice: DriverChoice, ids: &[&str]) {
+    if let Err(why) = driver::choose(choice) {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let only = ids.iter().map(|id| (*id).to_owned()).collect();
+    let options = Options { only, scale: 0.02, ..Options::default() };
+    let mut start = |config: String| {
+        let sets = vec!["listen=127.0.0.1:0".to_owned(), "workers=2".to_owned()];
+        let loader = Loader { file: Some("gameday.yaml".into()), sets, ..Loader::default() };
+        let mut plan = loader.load_text(&config, &|_| None).map_err(|error| error.to_string())?;
+        plan.driver = choice;
+        let gateway = sluice::gateway::start(plan).map_err(|error| error.to_string())?;
+        let addr = gateway.addr();
+        let stop = move || {
+            assert_eq!(gateway.panics(), 0);
+            gateway.stop(Duration::from_secs(2)).expect("a clean stop");
+        };
+        Ok(RunningGateway { addr, stop: Box::new(stop), status: None })
+    };
+    let report = run(&options, &mut start, &mut Silent).expect("known scenarios");
+    assert!(report.passed(), "{report}");
+}
+
+const DAYS: &[&str] = &["refused", "other-dialect", "reset", "error-first-event", "limited-key"];
+
+#[test]
+fn the_gateway_meets_its_bars_on_epoll() {
+    meets_its_bars(DriverChoice::Epoll, DAYS);
+}
+
+#[test]
+fn the_gateway_meets_its_bars_on_io_uring() {
+    meets_its_bars(DriverChoice::IoUring, DAYS);
 }
