@@ -4,133 +4,99 @@
 //! Usage is asked for on OpenAI Chat and Completions streams, where it is not sent otherwise and a stream could not
 //! be metered; the extra chunk that this adds is hidden again from a client that did not ask for it.
 //!
-//! Limits: at most [`MAX_PATCHES`] patches, which never overlap and come in the order of the body. A body whose
-//! `stream_options` is neither an object nor null is left as it is: the provider will say what is wrong with it.
+//! Limits: at most two patches. A `stream_options` that is odd is left as it is: the provider will say what is
+//! wrong with it.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use super::api::Api;
 use super::json::{self, Raw};
 use crate::config::Dialect;
+use crate::wire::Span;
 use crate::wire::json::Peek;
+use crate::wire::splice::Splice;
 
-/// Most patches one request gets.
-pub const MAX_PATCHES: usize = 2;
-
-/// Where the members that may be edited stand in a request body, as byte ranges of their value tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
-    /// The string token of `model`, quotes included.
-    pub model: Option<Range<usize>>,
-    /// Whether `stream` is true.
-    pub stream: bool,
-    /// The value of `stream_options`, whatever it is.
-    pub stream_options: Option<Range<usize>>,
-    /// Place of the closing brace of the root object.
-    pub root_end: usize,
-}
-
-impl From<&Peek> for Places {
-    fn from(peek: &Peek) -> Self {
-        let range = |span: crate::wire::Span| span.start as usize..span.end as usize;
-        Self {
-            model: peek.model.map(range),
-            stream: peek.stream,
-            stream_options: peek.stream_options.map(range),
-            root_end: (peek.object.end as usize).saturating_sub(1),
-        }
-    }
-}
-
-/// One replacement in a body: the bytes of `range` become `with`; an empty range inserts.
+/// One replacement in a body: the bytes of `span` become `with`; an empty span inserts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Patch<'m> {
-    /// Bytes to replace.
-    pub range: Range<usize>,
-    /// What to put there.
-    pub with: Cow<'m, [u8]>,
+struct Patch<'m> {
+    span: Span,
+    with: Cow<'m, [u8]>,
 }
 
 /// The patches for one attempt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits<'m> {
-    patches: [Option<Patch<'m>>; MAX_PATCHES],
-    /// Whether the usage chunk is there only because we asked, and must not reach the client.
-    pub hide_usage: bool,
+    model: Option<Patch<'m>>,
+    usage: Option<Patch<'m>>,
 }
 
-impl<'m> Edits<'m> {
-    /// The patches in the order of the body.
-    pub fn patches(&self) -> impl Iterator<Item = &Patch<'m>> {
-        self.patches.iter().flatten()
+impl Edits<'_> {
+    /// Whether the body goes out as it is.
+    pub fn is_empty(&self) -> bool {
+        self.model.is_none() && self.usage.is_none()
     }
 
-    /// Length of a body of `length` bytes once patched.
-    pub fn patched_len(&self, length: usize) -> usize {
-        self.patches().fold(length, |length, patch| length - patch.range.len() + patch.with.len())
+    /// Whether the usage chunk is there only because we asked for it, and must not reach the client.
+    pub fn hide_usage(&self) -> bool {
+        self.usage.is_some()
     }
 
-    /// Appends the patched body; a gateway would rather write the pieces as one vector.
-    pub fn apply(&self, body: &[u8], out: &mut Vec<u8>) {
-        let mut at = 0;
-        for patch in self.patches() {
-            out.extend_from_slice(&body[at..patch.range.start]);
-            out.extend_from_slice(&patch.with);
-            at = patch.range.end;
+    /// The edits as a splice of the body.
+    pub fn splice(&self) -> Splice<'_> {
+        let mut splice = Splice::new();
+        for patch in [&self.model, &self.usage].into_iter().flatten() {
+            // Two patches of different members neither overlap nor fill the splice.
+            let taken = splice.replace(patch.span, &patch.with);
+            debug_assert!(taken.is_ok(), "{taken:?}");
         }
-        out.extend_from_slice(&body[at..]);
+        splice
     }
 }
 
-/// The edits for sending `body` to a provider of `dialect`, which is also the client's. `model` is the name to send
-/// when it differs from the one in the body.
+/// The edits for sending `body`, of which `peek` tells the top level, to a provider of `dialect`, which is also the
+/// client's. `model` is the name to send; nothing is done where it stands in the body already.
 pub fn edit_request<'m>(
     api: Api,
     dialect: Dialect,
     body: &[u8],
-    places: &Places,
+    peek: &Peek,
     model: Option<&'m str>,
 ) -> Edits<'m> {
-    let model = model.zip(places.model.clone()).and_then(|(name, range)| {
+    let model = model.zip(peek.model).and_then(|(name, token)| {
         // Only the inside of the string changes: its quotes are already there.
-        let inside = range.start + 1..range.end.checked_sub(1)?;
-        (body.get(inside.clone()) != Some(name.as_bytes()))
-            .then(|| Patch { range: inside, with: escaped(name) })
+        let span = Span::new(token.start as usize + 1, (token.end as usize).checked_sub(1)?)?;
+        (span.of(body) != name.as_bytes()).then(|| Patch { span, with: escaped(name) })
     });
     let meters = dialect == Dialect::OpenAi && matches!(api, Api::ChatCompletions | Api::Completions);
-    let usage = if meters && places.stream { ask_for_usage(body, places) } else { None };
-    let hide_usage = usage.is_some();
-    let mut patches = [model, usage];
-    if let [Some(first), Some(second)] = &patches
-        && first.range.start > second.range.start
-    {
-        patches.swap(0, 1);
-    }
-    Edits { patches, hide_usage }
+    let usage = if meters && peek.stream { ask_for_usage(body, peek) } else { None };
+    Edits { model, usage }
 }
 
 /// The patch that makes a stream end with its usage; none when the client asked for it already.
-fn ask_for_usage(body: &[u8], places: &Places) -> Option<Patch<'static>> {
-    let patch = |range, with: &'static [u8]| Some(Patch { range, with: Cow::Borrowed(with) });
-    let Some(options) = places.stream_options.clone() else {
-        return patch(places.root_end..places.root_end, b",\"stream_options\":{\"include_usage\":true}");
+fn ask_for_usage(body: &[u8], peek: &Peek) -> Option<Patch<'static>> {
+    let patch = |start, end, with: &'static [u8]| {
+        Some(Patch { span: Span { start, end }, with: Cow::Borrowed(with) })
     };
-    let token = body.get(options.clone())?;
+    let Some(options) = peek.stream_options else {
+        // A body that says `stream` has a member already, so a comma is right.
+        let brace = peek.object.end.checked_sub(1)?;
+        return patch(brace, brace, b",\"stream_options\":{\"include_usage\":true}");
+    };
+    let token = options.of(body);
     let raw = Raw::of(token);
     match raw.kind()? {
-        json::Kind::Null => patch(options, b"{\"include_usage\":true}"),
+        json::Kind::Null => patch(options.start, options.end, b"{\"include_usage\":true}"),
         json::Kind::Object => match raw.get("include_usage") {
-            Some(value) if value.bool() == Some(true) => None,
             Some(value) if value.bool() == Some(false) || value.is_null() => {
                 // Both slices stand in the same body, so their distance is the place of the value.
-                let start = options.start + (value.bytes().as_ptr().addr() - token.as_ptr().addr());
-                patch(start..start + value.bytes().len(), b"true")
+                let offset = value.bytes().as_ptr().addr().checked_sub(token.as_ptr().addr())?;
+                let start = options.start + u32::try_from(offset).ok()?;
+                patch(start, start + u32::try_from(value.bytes().len()).ok()?, b"true")
             }
-            // Neither true nor false: the provider's to refuse.
+            // True, or neither true nor false, which is the provider's to refuse.
             Some(_) => None,
-            None if raw.is_empty() => patch(options.start + 1..options.start + 1, b"\"include_usage\":true"),
-            None => patch(options.start + 1..options.start + 1, b"\"include_usage\":true,"),
+            None if raw.is_empty() => patch(options.start + 1, options.start + 1, b"\"include_usage\":true"),
+            None => patch(options.start + 1, options.start + 1, b"\"include_usage\":true,"),
         },
         _ => None,
     }
@@ -151,17 +117,14 @@ mod tests {
     use super::*;
     use crate::wire::json::peek;
 
-    fn places(body: &str) -> Places {
-        Places::from(&peek(body.as_bytes()).unwrap())
-    }
-
     fn edited(api: Api, body: &str, model: Option<&str>) -> (String, bool) {
-        let edits = edit_request(api, Dialect::OpenAi, body.as_bytes(), &places(body), model);
-        let mut out = Vec::new();
-        edits.apply(body.as_bytes(), &mut out);
-        assert_eq!(out.len(), edits.patched_len(body.len()));
+        let edits =
+            edit_request(api, Dialect::OpenAi, body.as_bytes(), &peek(body.as_bytes()).unwrap(), model);
+        let splice = edits.splice();
+        let out = splice.segments(body.as_bytes()).collect::<Vec<_>>().concat();
+        assert_eq!(out.len(), splice.total_len(body.len()));
         serde_json::from_slice::<serde_json::Value>(&out).unwrap();
-        (String::from_utf8(out).unwrap(), edits.hide_usage)
+        (String::from_utf8(out).unwrap(), edits.hide_usage())
     }
 
     #[test]
@@ -246,8 +209,10 @@ mod tests {
     #[test]
     fn a_request_that_needs_no_edit_is_sent_as_it_is() {
         let body = br#"{"model":"claude-sonnet-4-5","stream":true}"#;
-        let places = places(std::str::from_utf8(body).unwrap());
-        let edits = edit_request(Api::Messages, Dialect::Anthropic, body, &places, Some("claude-sonnet-4-5"));
-        assert_eq!(edits, Edits::default());
+        let peek = peek(body).unwrap();
+        assert!(
+            edit_request(Api::Messages, Dialect::Anthropic, body, &peek, Some("claude-sonnet-4-5"))
+                .is_empty()
+        );
     }
 }

@@ -24,14 +24,48 @@ pub fn valid(doc: &[u8]) -> bool {
     json::validate(doc, MAX_DEPTH).is_ok()
 }
 
+/// Bytes without a quote or a backslash after which a long search is worth its start-up cost.
+const LONG: usize = 64;
+
 /// Place just past the closing quote of a string whose first content byte is at `at`.
+///
+/// Names and escaped code have a stop every few bytes, prose every few thousand: so eight bytes at a time as one word
+/// first, then memchr.
 fn string_end(doc: &[u8], mut at: usize) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
+    // The lowest bit that is set marks the first such byte; bits above it may lie.
+    let marks = |word: u64, byte: u8| {
+        let word = word ^ (ONES * u64::from(byte));
+        word.wrapping_sub(ONES) & !word & HIGHS
+    };
+    let mut quiet = 0;
     loop {
-        at += memchr::memchr2(b'"', b'\\', doc.get(at..)?)?;
+        let Some(bytes) = doc.get(at..).and_then(<[u8]>::first_chunk::<8>) else {
+            at += doc.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+            if doc[at] == b'"' {
+                return Some(at + 1);
+            }
+            at += 2;
+            continue;
+        };
+        let word = u64::from_le_bytes(*bytes);
+        let found = marks(word, b'"') | marks(word, b'\\');
+        if found == 0 {
+            at += 8;
+            quiet += 8;
+            if quiet < LONG {
+                continue;
+            }
+            at += memchr::memchr2(b'"', b'\\', &doc[at..])?;
+        } else {
+            at += found.trailing_zeros() as usize / 8;
+        }
         if doc[at] == b'"' {
             return Some(at + 1);
         }
         at += 2;
+        quiet = 0;
     }
 }
 
@@ -225,6 +259,11 @@ impl<'j> Raw<'j> {
     /// The value that `doc` holds, without the white space around it.
     pub fn of(doc: &'j [u8]) -> Self {
         Cursor::new(doc).skip()
+    }
+
+    /// The value that `doc` holds, known to be exactly one: only the white space around it is cut off.
+    pub fn of_valid(doc: &'j [u8]) -> Self {
+        Self(doc.trim_ascii())
     }
 
     /// The token as it is written.
@@ -483,6 +522,20 @@ mod tests {
         push_number(&mut out, 0);
         push_number(&mut out, u64::MAX);
         assert_eq!(out, b"018446744073709551615");
+    }
+
+    #[test]
+    fn strings_end_at_their_own_quote_whatever_their_length() {
+        for plain in 0..200 {
+            for tail in ["", "\\\"", "\\\\", "\\n\\\"x", "é\\\\\\\""] {
+                let doc = format!("\"{}{tail}\",\"next\"", "a".repeat(plain));
+                let expected = doc.len() - ",\"next\"".len();
+                assert_eq!(string_end(doc.as_bytes(), 1), Some(expected), "{doc}");
+                for cut in 1..expected {
+                    assert_eq!(string_end(&doc.as_bytes()[..cut], 1), None, "{doc} cut at {cut}");
+                }
+            }
+        }
     }
 
     #[test]

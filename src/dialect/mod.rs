@@ -21,7 +21,7 @@ pub mod watch;
 
 pub use answer::{Answer, inspect_answer};
 pub use api::{Api, client_dialect};
-pub use edit::{Edits, Patch, Places, edit_request};
+pub use edit::{Edits, edit_request};
 pub use error::{
     ErrorKind, GatewayError, RetryHints, UpstreamError, read_error, read_stream_error, render_error,
     render_stream_error,

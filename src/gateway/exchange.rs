@@ -147,6 +147,7 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
         deadline_us: inbound.deadline_us,
         stream: wish.stream,
         est_input_tokens: u32::try_from(inbound.body_len / BYTES_PER_TOKEN).unwrap_or(u32::MAX),
+        client_retries: inbound.client_retries,
     };
     let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
     let mut exchange = Exchange { client, inbound, wish, flight, plan, chain, extra, sources, kept: None };
@@ -188,7 +189,6 @@ fn read_wish(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
             return Err(error);
         }
     };
-    let range = |span: crate::wire::Span| span.start as usize..span.end as usize;
     if let Some(span) = found.model {
         match outbound::unescape(span.of(body)) {
             Some(model) => wish.model = model,
@@ -202,10 +202,7 @@ fn read_wish(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
         error.param = Some("model".to_owned());
         return Err(error);
     }
-    wish.places.model = found.model.map(range);
-    wish.places.stream = found.stream;
-    wish.places.stream_options = found.stream_options.map(range);
-    wish.places.root_end = (found.object.end as usize).saturating_sub(1);
+    wish.peek = found;
     wish.stream = found.stream;
     wish.max_tokens = found.output_limit();
     wish.pinned = inbound.api == Api::Responses && outbound::continues_state(body);
@@ -241,21 +238,21 @@ fn targets(
 ) -> policy::Chain {
     let config = &plan.live.plan;
     let policy = plan.policy.borrow();
-    let route = chain.route().map_or(policy::RouteId(u16::MAX), |r| policy::RouteId(r.0));
-    let mut targets = policy::Chain::new(route);
+    let mut targets = policy::Chain::new(policy::PolicyId(0));
     let mut add = |target: config::TargetRef<'_>, asked: &str, source: Source| {
         let provider = config.provider(target.provider);
         if !outbound::can_serve(inbound, provider.dialect) {
             return;
         }
-        let id = policy::ProviderId(target.provider.0);
+        let id = target.provider;
         let model = target.model.unwrap_or(asked);
         let slot = policy.slot(id, model.as_bytes());
         if targets.targets().iter().any(|t| t.provider == id && t.slot == slot) {
             return;
         }
         let at = targets.len();
-        if targets.push(policy::TargetRef::new(id, slot)) {
+        let keys = policy::keys_for(provider, model);
+        if targets.push(policy::TargetRef { keys, ..policy::TargetRef::new(id, slot) }) {
             sources[at] = source;
         }
     };
@@ -274,6 +271,15 @@ fn targets(
         }
     }
     targets
+}
+
+impl Drop for Exchange<'_> {
+    /// Gives back what the walk still holds: the client left while it waited, or its task panicked.
+    fn drop(&mut self) {
+        if let Ok(mut policy) = self.plan.policy.try_borrow_mut() {
+            self.flight.cancel(&mut policy, clock::now_us());
+        }
+    }
 }
 
 impl Exchange<'_> {
@@ -561,7 +567,7 @@ impl Exchange<'_> {
         };
         if end.cause != Cause::Caller {
             error.message = format!("{} ({})", error.message.trim_end_matches('.'), self.tried());
-            error.should_retry = Some(end.should_retry);
+            error.should_retry = end.should_retry.or(error.should_retry);
             if let Some(us) = end.retry_after_us {
                 // SDKs ignore or distrust more than a minute, and retry at once on less than a second.
                 error.retry_after_s = Some(us.div_ceil(1_000_000).clamp(1, 60) as u32);

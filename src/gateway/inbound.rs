@@ -70,6 +70,8 @@ pub struct Inbound {
     pub fallbacks: Option<Range<usize>>,
     /// When the client stops waiting, gateway clock.
     pub deadline_us: Option<u64>,
+    /// How often the client's SDK has sent this request before, as it says.
+    pub client_retries: u8,
     /// Whether the connection may be kept.
     pub keep_alive: bool,
     /// 0 for HTTP/1.0, which knows no chunked bodies.
@@ -272,6 +274,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         media,
         fallbacks: span(Known::SluiceFallbacks),
         deadline_us: deadline(fields, bytes).map(|us| started_us + us),
+        client_retries: retry_count(fields, bytes),
         keep_alive: framing.keep_alive,
         minor: head.minor,
         is_head: head.method == b"HEAD",
@@ -307,6 +310,11 @@ fn deadline(fields: &Fields, bytes: &[u8]) -> Option<u64> {
     let seconds: f64 = seconds.parse().ok()?;
     // A day is longer than any timeout; it keeps the product in range.
     (seconds > 0.0 && seconds < 86_400.0).then_some((seconds * 1e6) as u64)
+}
+
+fn retry_count(fields: &Fields, bytes: &[u8]) -> u8 {
+    let text = fields.value(bytes, Known::StainlessRetryCount).and_then(|v| std::str::from_utf8(v).ok());
+    text.and_then(|t| t.trim().parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

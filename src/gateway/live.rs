@@ -95,49 +95,14 @@ impl Live {
                 heads: heads(provider),
             });
         }
-        let settings = Arc::new(settings(&plan));
+        let settings = Arc::new(policy::Settings::from_plan(&plan));
         let shared = match previous {
-            Some(old) if same_keys(&old.plan, &plan) => old.shared.clone(),
+            Some(old) if settings.fits_cells_of(&old.settings) => old.shared.clone(),
             _ => Arc::new(policy::Shared::new(&settings, cores)),
         };
         let generation = previous.map_or(1, |old| old.generation + 1);
         Ok(Live { plan, settings, shared, upstreams, generation })
     }
-}
-
-/// Whether both plans know the same providers and keys in the same places, so that policy's cells mean the same.
-fn same_keys(old: &Plan, new: &Plan) -> bool {
-    let same = |a: &Provider, b: &Provider| {
-        let keys = |p: &Provider| p.keys.iter().map(|k| k.secret.expose().to_owned()).collect::<Vec<_>>();
-        a.name == b.name && a.origin == b.origin && keys(a) == keys(b)
-    };
-    old.providers.len() == new.providers.len()
-        && old.providers.iter().zip(&new.providers).all(|(a, b)| same(a, b))
-}
-
-/// The numbers that policy decides by.
-fn settings(plan: &Plan) -> policy::Settings {
-    let us = |ms: u64| ms.saturating_mul(1000);
-    let providers = plan.providers.iter().map(|provider| {
-        let weights: Vec<f64> =
-            provider.keys.iter().map(|k| k.weight).take(policy::settings::KEYS_MAX).collect();
-        let mut settings = policy::ProviderSettings::new(&provider.name).with_keys(&weights);
-        let t = &provider.timeouts;
-        settings.timeouts = policy::Timeouts {
-            connect_us: us(t.connect_ms),
-            first_token_us: us(t.first_token_ms),
-            token_gap_us: us(t.token_gap_ms),
-            total_us: us(t.total_ms),
-            attempt_us: t.attempt_ms.map(us),
-        };
-        settings.retry = policy::RetrySettings {
-            max_retries: provider.retry.max_retries.map_or(0, |n| u8::try_from(n).unwrap_or(u8::MAX)),
-            backoff_initial_us: us(provider.retry.backoff_initial_ms),
-            backoff_max_us: us(provider.retry.backoff_max_ms),
-        };
-        settings
-    });
-    policy::Settings { providers: providers.collect(), ..policy::Settings::default() }
 }
 
 fn heads(provider: &Provider) -> Vec<Box<[u8]>> {

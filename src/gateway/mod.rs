@@ -22,6 +22,7 @@ mod answer;
 mod client;
 mod core;
 mod exchange;
+mod greeting;
 mod guard;
 mod inbound;
 mod live;
@@ -36,4 +37,4 @@ mod stream;
 mod upstream;
 mod worker;
 
-pub use serve::{Running, ServeError, ServeOptions, serve, start};
+pub use serve::{Reload, Running, ServeError, ServeOptions, serve, start};

@@ -3,14 +3,14 @@
 //! Heads are written anew, never forwarded: our Host, Content-Length, credential, and the fields that the dialect
 //! allows. The body goes out of the buffer it came into. Where the dialects differ, it is translated into a new one.
 
-use std::ops::Range;
-
 use crate::config::Dialect;
-use crate::dialect::edit::{Places, edit_request};
+use crate::dialect::edit::edit_request;
 use crate::dialect::{Api, json, openai_to_anthropic};
 use crate::net::gather::{Gather, Side};
 use crate::net::{Buf, buf};
 use crate::policy;
+use crate::wire::json::Peek;
+use crate::wire::splice::SEGMENTS_MAX;
 
 use super::inbound::Inbound;
 use super::live::Live;
@@ -20,8 +20,8 @@ use super::respond::{field, number_field};
 /// What a body asks for, found once per request.
 #[derive(Default)]
 pub struct Wish {
-    /// Where the members that may be edited stand, relative to the body.
-    pub places: Places,
+    /// The top level of the body, with spans relative to it.
+    pub peek: Peek,
     /// The model's name, unescaped.
     pub model: String,
     /// The client asked for a stream.
@@ -96,7 +96,8 @@ pub fn prepare(
     let Gather { own, body, .. } = gather;
     let all = body.filled();
     let body_bytes = all.get(body_range.clone()).unwrap_or_default();
-    let edits = edit_request(inbound.api, target.dialect, body_bytes, &wish.places, model);
+    let edits = edit_request(inbound.api, target.dialect, body_bytes, &wish.peek, model);
+    let splice = edits.splice();
     let out = own.as_vec();
     let path = inbound_path(api, all.get(inbound.path.clone()).unwrap_or_default());
     request_line(out, all.get(inbound.method.clone()).unwrap_or_default(), &target.base_path, path);
@@ -110,29 +111,30 @@ pub fn prepare(
     out.extend_from_slice(inbound.forward.filled());
     let has_body = inbound.body_len > 0 || all.get(inbound.method.clone()) == Some(b"POST");
     if has_body {
-        number_field(out, "Content-Length", edits.patched_len(inbound.body_len) as u64);
+        number_field(out, "Content-Length", splice.total_len(inbound.body_len) as u64);
     }
     out.extend_from_slice(b"\r\n");
     let head_len = out.len();
-    // Patches are kept behind the head in the same buffer.
-    let mut spots: [(Range<usize>, Range<usize>); crate::dialect::edit::MAX_PATCHES] = Default::default();
+    // Pieces of the client's body stay where they are; what replaces them is kept behind the head.
+    let base = body_bytes.as_ptr().addr();
+    let mut pieces = [(Side::Own, 0, 0); SEGMENTS_MAX];
     let mut count = 0;
-    for patch in edits.patches() {
-        let start = out.len();
-        out.extend_from_slice(&patch.with);
-        spots[count] = (patch.range.clone(), start..out.len());
+    for segment in splice.segments(body_bytes) {
+        let at = segment.as_ptr().addr().wrapping_sub(base);
+        pieces[count] = if at < body_bytes.len() {
+            (Side::Body, body_range.start + at, body_range.start + at + segment.len())
+        } else {
+            let start = out.len();
+            out.extend_from_slice(segment);
+            (Side::Own, start, start + segment.len())
+        };
         count += 1;
     }
-    let hide_usage = edits.hide_usage;
-    drop(edits);
+    let hide_usage = edits.hide_usage();
     let mut fits = gather.piece(Side::Own, 0..head_len);
-    let mut at = body_range.start;
-    for (gone, new) in &spots[..count] {
-        fits &= gather.piece(Side::Body, at..body_range.start + gone.start);
-        fits &= gather.piece(Side::Own, new.clone());
-        at = body_range.start + gone.end;
+    for (side, start, end) in &pieces[..count] {
+        fits &= gather.piece(*side, *start..*end);
     }
-    fits &= gather.piece(Side::Body, at..body_range.end);
     if !fits {
         return Err(Unfit::Pieces);
     }

@@ -1,7 +1,7 @@
 //! The process: binds, starts one worker per core, reloads on SIGHUP, drains on SIGTERM or SIGINT.
 
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,13 +9,14 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Plan, PlanSource, Scheme};
+use crate::config::{Plan, Scheme};
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
 use crate::net::resolver::Resolver;
 use crate::net::{clock, limits, listener};
 use crate::rehearsal::{Mock, MockOptions, Pacing};
 
+use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::stats::Stats;
 use super::worker::{self, Message, Start};
@@ -274,58 +275,24 @@ fn reload(running: &Running, options: &ServeOptions) {
         Some(load) => load().and_then(|plan| running.reload(plan).map_err(|e| e.to_string())),
     };
     match outcome {
-        Ok(generation) => say(&format!("reloaded: plan {generation} serves")),
-        Err(why) => say(&format!("not reloaded, the old configuration goes on: {why}")),
+        Ok(generation) => say(&format!("sluice: reloaded: plan {generation} serves")),
+        Err(why) => say(&format!("sluice: not reloaded, the old configuration goes on: {why}")),
     }
 }
 
 /// The start-up message: what serves, and a command that works.
 fn greet(running: &Running) {
     let live = running.live.lock().unwrap_or_else(|e| e.into_inner()).clone();
-    let plan = &live.plan;
-    let host = match running.addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => "localhost".to_owned(),
-        IpAddr::V6(ip) if ip.is_unspecified() => "localhost".to_owned(),
-        IpAddr::V4(ip) if ip.is_loopback() => "localhost".to_owned(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-        ip => ip.to_string(),
-    };
-    let base = format!("http://{host}:{}", running.addr.port());
     let workers = running.senders.len();
     let plural = if workers == 1 { "" } else { "s" };
-    say(&format!(
-        "sluice {} serves {base}/v1 with {workers} worker{plural} on {}",
-        env!("CARGO_PKG_VERSION"),
-        running.driver.name()
-    ));
+    say(greeting(&live.plan, running.addr).trim_end());
+    say(&format!("sluice: {workers} worker{plural} on {}", running.driver.name()));
     if let Some(why) = &running.fallback {
-        say(why);
+        say(&format!("sluice: {why}"));
     }
-    for warning in &plan.warnings {
+    for warning in &live.plan.warnings {
         say(&warning.to_string());
     }
-    let names: Vec<&str> = plan.providers.iter().map(|p| &*p.name).collect();
-    match &plan.source {
-        PlanSource::File(file) => say(&format!("providers from {}: {}", file.display(), names.join(", "))),
-        PlanSource::Environment(variables) if plan.mock.is_none() => {
-            say(&format!("providers from {}: {}", variables.join(", "), names.join(", ")));
-        }
-        PlanSource::Environment(_) => {
-            say("no provider key is set (such as OPENAI_API_KEY), so the built-in mock provider answers");
-        }
-    }
-    let model = match (plan.mock, plan.offered_models().first()) {
-        (Some(_), _) => "mock/hello".to_owned(),
-        (None, Some(offered)) => offered.name.to_string(),
-        (None, None) => match plan.providers.first().map(|p| p.dialect) {
-            Some(crate::config::Dialect::Anthropic) => "claude-haiku-4-5".to_owned(),
-            _ => "gpt-4o-mini".to_owned(),
-        },
-    };
-    let key = if plan.client_keys.is_empty() { "" } else { " -H 'Authorization: Bearer YOUR_CLIENT_KEY'" };
-    say(&format!(
-        "try: curl {base}/v1/chat/completions -H 'Content-Type: application/json'{key} -d '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'"
-    ));
 }
 
 fn say(line: &str) {

@@ -28,7 +28,8 @@ use super::upstream::{Broken, Call, Received, Reply};
 const HOLD_MAX: usize = 64 * 1024;
 /// How long the end of a finished stream's framing may take before its connection is given up.
 const DRAIN_US: u64 = 50_000;
-/// Ranges that one batch may leave out (usage chunks that nobody asked for) before it is written in two.
+/// Ranges that one batch may leave out: usage chunks that nobody asked for. A stream has one; more than this is the
+/// provider's own way, and they pass.
 const HIDDEN_MAX: usize = 4;
 
 // A batch is a head, a size line, the pieces between hidden ranges, and an end.
@@ -82,8 +83,8 @@ enum Reader {
     Translate(Box<StreamTranslator>),
 }
 
-/// What the events of one batch come to.
-#[derive(Default)]
+/// What the events that were looked at and not yet forwarded come to. Before commit that is everything so far.
+#[derive(Clone, Copy, Default)]
 struct Batch {
     /// Bytes of whole events, from the start of the buffer.
     end: usize,
@@ -117,6 +118,8 @@ struct Pump<'e, 'x> {
     excess: bool,
     /// Payload at the front of the buffer that the splitter has seen.
     scanned: usize,
+    /// The whole events within it.
+    batch: Batch,
     translated: Vec<u8>,
 }
 
@@ -151,6 +154,7 @@ pub async fn deliver(
         garbled: false,
         excess: false,
         scanned: 0,
+        batch: Batch::default(),
         translated: Vec::new(),
     };
     pump.run(read).await
@@ -163,29 +167,31 @@ impl Pump<'_, '_> {
                 Ok(stripped) => stripped,
                 Err(what) => return self.broken(what).await,
             };
-            let mut batch = self.look(&read, end);
-            if over && !batch.terminal {
-                self.close_tail(&read, end, &mut batch);
+            self.look(&read, end);
+            if over && !self.batch.terminal {
+                self.close_tail(&read, end);
             }
-            if batch.error && !self.committed {
-                return self.failed_before_commit(&read, &batch).await;
+            if self.batch.error && !self.committed {
+                return self.failed_before_commit(&read).await;
             }
             let held = read.len();
             if !self.committed && held > HOLD_MAX {
                 self.commit();
             }
+            let batch = &mut self.batch;
             if self.committed && held - batch.end > HOLD_MAX && !batch.terminal {
                 // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
                 self.oversized = true;
                 batch.end = held;
             }
+            let batch = self.batch;
             let clean = batch.terminal || (over && self.complete());
             if clean && !self.committed {
                 // A whole stream without content: an empty answer is an answer.
                 self.commit();
             }
             if self.committed && (batch.end > 0 || clean || !self.translated.is_empty()) {
-                match self.forward(read, &batch, clean && !batch.error).await {
+                match self.forward(read, clean && !batch.error).await {
                     Some(back) => read = back,
                     None => return self.client_left(),
                 }
@@ -225,27 +231,25 @@ impl Pump<'_, '_> {
     }
 
     /// Takes in the payload that has not been looked at: up to `end`.
-    fn look(&mut self, read: &Buf, end: usize) -> Batch {
-        let mut batch = Batch::default();
+    fn look(&mut self, read: &Buf, end: usize) {
         let from = self.scanned;
         self.scanned = end;
         let bytes = read.filled();
         let mut splitter = std::mem::take(&mut self.splitter);
-        let mut start = 0;
+        let mut start = self.batch.end;
         for at in splitter.feed(bytes.get(from..end).unwrap_or_default()) {
             let event_end = from + at;
-            if batch.terminal || batch.error {
+            if self.batch.terminal || self.batch.error {
                 // Nothing after the end is forwarded; the iterator still has to run out.
                 continue;
             }
             let event = bytes.get(start..event_end).unwrap_or_default();
             let oversized = std::mem::take(&mut self.oversized);
             let kind = if oversized { EventKind::Other } else { self.take_event(event) };
-            self.weigh(kind, (start, event_end), &mut batch);
+            self.weigh(kind, (start, event_end));
             start = event_end;
         }
         self.splitter = splitter;
-        batch
     }
 
     fn take_event(&mut self, event: &[u8]) -> EventKind {
@@ -261,7 +265,9 @@ impl Pump<'_, '_> {
         }
     }
 
-    fn weigh(&mut self, kind: EventKind, (start, end): (usize, usize), batch: &mut Batch) {
+    fn weigh(&mut self, kind: EventKind, (start, end): (usize, usize)) {
+        let batch = &mut self.batch;
+        batch.end = end;
         match kind {
             EventKind::Content if !self.committed => self.commit(),
             EventKind::UsageOnly if self.hide_usage && batch.hidden_count < HIDDEN_MAX => {
@@ -275,12 +281,12 @@ impl Pump<'_, '_> {
             }
             _ => {}
         }
-        batch.end = end;
     }
 
     /// The body is over: what is left may be a last event whose blank line was not sent.
-    fn close_tail(&mut self, read: &Buf, end: usize, batch: &mut Batch) {
-        let tail = read.filled().get(batch.end..end).unwrap_or_default();
+    fn close_tail(&mut self, read: &Buf, end: usize) {
+        let start = self.batch.end;
+        let tail = read.filled().get(start..end).unwrap_or_default();
         if tail.is_empty() {
             return;
         }
@@ -288,7 +294,7 @@ impl Pump<'_, '_> {
         let kind = self.take_event(tail);
         // Without its blank line an event is cut, and readers drop it; only the end mark counts as it stands.
         if whole || kind == EventKind::Terminal {
-            self.weigh(kind, (batch.end, end), batch);
+            self.weigh(kind, (start, end));
         }
     }
 
@@ -304,8 +310,9 @@ impl Pump<'_, '_> {
         self.first_token_us = clock::now_us().saturating_sub(self.call.sent_us);
     }
 
-    /// Writes a batch to the client; `None` when the client is gone. The buffer comes back without what was written.
-    async fn forward(&mut self, read: Buf, batch: &Batch, last: bool) -> Option<Buf> {
+    /// Writes the batch to the client; `None` when the client is gone. The buffer comes back without what was written.
+    async fn forward(&mut self, read: Buf, last: bool) -> Option<Buf> {
+        let batch = std::mem::take(&mut self.batch);
         let first = std::mem::take(&mut self.reply.status) != 0;
         let chunked = self.exchange.inbound.minor > 0;
         // The request is not needed any more once an answer is committed; its buffer is let go here.
@@ -385,8 +392,8 @@ impl Pump<'_, '_> {
     }
 
     /// A provider's error event before anything was delivered: a failed attempt.
-    async fn failed_before_commit(mut self, read: &Buf, batch: &Batch) -> Ended {
-        let event = read.filled().get(batch.error_at..batch.end).unwrap_or_default();
+    async fn failed_before_commit(mut self, read: &Buf) -> Ended {
+        let event = read.filled().get(self.batch.error_at..self.batch.end).unwrap_or_default();
         let error = crate::dialect::error::read_stream_error(event);
         let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
         let kind = kind_for_policy(error.kind);
@@ -398,17 +405,16 @@ impl Pump<'_, '_> {
     /// The connection ended.
     async fn ended(mut self, read: Buf, by_close: bool) -> Ended {
         let end = read.len();
-        let mut batch = Batch::default();
         if by_close {
-            self.close_tail(&read, end, &mut batch);
-            if batch.error && !self.committed {
-                return self.failed_before_commit(&read, &batch).await;
+            self.close_tail(&read, end);
+            if self.batch.error && !self.committed {
+                return self.failed_before_commit(&read).await;
             }
-            if batch.terminal || (self.complete() && !batch.error) {
+            if self.batch.terminal || (self.complete() && !self.batch.error) {
                 if !self.committed {
                     self.commit();
                 }
-                return match self.forward(read, &batch, true).await {
+                return match self.forward(read, true).await {
                     Some(read) => self.finish(read, true).await,
                     None => self.client_left(),
                 };

@@ -71,6 +71,8 @@ impl AttemptRecord {
 pub enum SkipReason {
     /// Every key that may serve the model is cooling or parked.
     KeysCooling,
+    /// No key may serve the model.
+    NoKey,
     /// The breaker is open, or its one probe is out.
     BreakerOpen,
     /// The same provider failed, and the retry budget is spent.
@@ -86,10 +88,23 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Every reason, in order.
+    pub const ALL: [SkipReason; 8] = [
+        SkipReason::KeysCooling,
+        SkipReason::NoKey,
+        SkipReason::BreakerOpen,
+        SkipReason::BudgetSpent,
+        SkipReason::MoneySpent,
+        SkipReason::TooLate,
+        SkipReason::Full,
+        SkipReason::WindowTooSmall,
+    ];
+
     /// The stable word for logs and metrics.
     pub fn label(self) -> &'static str {
         match self {
             SkipReason::KeysCooling => "keys_cooling",
+            SkipReason::NoKey => "no_key",
             SkipReason::BreakerOpen => "breaker_open",
             SkipReason::BudgetSpent => "retry_budget",
             SkipReason::MoneySpent => "retry_cost",
@@ -191,8 +206,8 @@ pub struct GiveUp {
     pub skips: [Option<Skip>; CHAIN_MAX],
     /// Time until the first target may be worth asking again, microseconds; `None` when time does not help.
     pub retry_after_us: Option<u64>,
-    /// False when the client's own retry cannot help now: it is told so.
-    pub should_retry: bool,
+    /// `Some(false)` when the client's own retry cannot help now: it is told so. `None`: left to the client.
+    pub should_retry: Option<bool>,
 }
 
 impl GiveUp {

@@ -9,8 +9,9 @@
 //! - 5 fail in a row (a total outage, seen at once), or
 //! - at least half of 20 or more fail within 10 s (a partial one), or
 //! - at least a set share of 20 or more are slower than a set time (off by default: latency alone is no fault), or
-//! - the tokens of failed calls within 10 s pass a set amount, from the second failure on (large prompts make
-//!   failures dear long before there are five of them).
+//! - the tokens of large prompts (10,000 and more) that failed within 10 s pass a set amount, while at least a fifth
+//!   of the calls fail and from the second failure on: large prompts make failures dear long before there are
+//!   twenty calls to take half of, and busy traffic with a few failures must not look like that.
 //!
 //! Only the provider's failures count: 429 has its own cooldown, and what the caller or a key did wrong says
 //! nothing about the target. Open lasts 1 s to 30 s, doubling, with jitter; then exactly one request, in the whole
@@ -43,9 +44,11 @@ pub struct BreakerSettings {
     pub slow_call_us: Option<u64>,
     /// Share of slow calls within 10 s that opens it, percent.
     pub slow_percent: u32,
-    /// Input tokens burnt in failed calls within 10 s that open it. 500,000 is 1.50 dollars at 3 dollars a
-    /// million. `None`: failures all weigh the same.
+    /// Input tokens of large prompts burnt in failed calls within 10 s that open it. 500,000 is 1.50 dollars at 3
+    /// dollars a million. `None`: failures all weigh the same.
     pub tokens_burnt_max: Option<u64>,
+    /// Share of failures below which burnt tokens do not open it, percent. 20: twice what the retry budget carries.
+    pub tokens_failure_percent: u32,
     /// First open time, microseconds; doubled for each further one.
     pub open_min_us: u64,
     /// Longest open time, microseconds; so a recovery is found within it.
@@ -63,12 +66,16 @@ impl Default for BreakerSettings {
             slow_call_us: None,
             slow_percent: 50,
             tokens_burnt_max: Some(500_000),
+            tokens_failure_percent: 20,
             open_min_us: SECOND_US,
             open_max_us: 30 * SECOND_US,
             ramp_us: 10 * SECOND_US,
         }
     }
 }
+
+/// Failures of smaller prompts weigh nothing by their tokens: the other signals are for them.
+const LARGE_PROMPT_TOKENS: u64 = 10_000;
 
 /// Why a breaker opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -300,7 +307,8 @@ impl Breaker {
                 if slow { self.judge(settings, now_us, seen, 0, random) } else { None }
             }
             Verdict::Fails { tokens } => {
-                own.record(now_us, Entry { failed: true, tokens, ..Entry::default() });
+                let weight = if tokens >= LARGE_PROMPT_TOKENS { tokens } else { 0 };
+                own.record(now_us, Entry { failed: true, tokens: weight, ..Entry::default() });
                 let streak = self.streak.fetch_add(1, Ordering::AcqRel) + 1;
                 self.judge(settings, now_us, seen, streak, random)
             }
@@ -351,9 +359,10 @@ impl Breaker {
         if enough && tally.slow > 0 && tally.slow * 100 >= tally.calls * u64::from(settings.slow_percent) {
             return self.open(settings, now_us, seen, Trip::Slow, random);
         }
-        // One failure, however large, is not a pattern.
         let dear = settings.tokens_burnt_max.is_some_and(|max| tally.tokens_burnt > max);
-        if dear && tally.failures >= 2 {
+        let often = tally.failures * 100 >= tally.calls * u64::from(settings.tokens_failure_percent);
+        // One failure, however large, is not a pattern.
+        if dear && often && tally.failures >= 2 {
             return self.open(settings, now_us, seen, Trip::Tokens, random);
         }
         None
@@ -404,11 +413,13 @@ fn open_until(settings: &BreakerSettings, now_us: u64, trips: u64, random: &mut 
     now_us.saturating_add(random.between(high_us / 5 * 4, high_us))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 #[path = "breaker_tests.rs"]
 mod tests;
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests {
     use super::*;
     use loom::sync::Arc;
@@ -420,6 +431,7 @@ mod loom_tests {
         slow_call_us: None,
         slow_percent: 50,
         tokens_burnt_max: None,
+        tokens_failure_percent: 20,
         open_min_us: 1_000_000,
         open_max_us: 30_000_000,
         ramp_us: 10_000_000,

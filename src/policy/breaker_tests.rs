@@ -126,7 +126,23 @@ fn two_failures_with_huge_prompts_open_it_and_one_does_not() {
     let mut b = Bench::new();
     assert_eq!(b.say(S, Verdict::Fails { tokens: 250_000 }), None);
     assert_eq!(b.say(S, Verdict::Fails { tokens: 250_000 }), None, "exactly the limit is within it");
-    assert_eq!(b.say(S, Verdict::Fails { tokens: 1 }), Some(Trip::Tokens));
+    assert_eq!(b.say(S, Verdict::Fails { tokens: 10_000 }), Some(Trip::Tokens));
+}
+
+#[test]
+fn busy_traffic_with_few_failures_is_not_a_token_fire() {
+    let mut b = Bench::new();
+    for n in 0..5_000u64 {
+        let now = n * S / 500;
+        let opened = if n % 6 == 0 { b.say(now, Verdict::Fails { tokens: 50_000 }) } else { b.work(now) };
+        assert_eq!(opened, None);
+    }
+    let mut b = Bench::new();
+    for n in 0..5_000u64 {
+        let now = n * S / 500;
+        let opened = if n % 3 == 0 { b.say(now, Verdict::Fails { tokens: 9_999 }) } else { b.work(now) };
+        assert_eq!(opened, None, "small prompts weigh nothing by their tokens");
+    }
 }
 
 #[test]

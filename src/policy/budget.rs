@@ -152,6 +152,16 @@ impl RetryBudget {
         ok
     }
 
+    /// Books one extra call that is not refused because something else bounds it: a call with another key, after a
+    /// cooldown has taken the first one out.
+    pub fn charge(&self, settings: &BudgetSettings, now_us: u64) {
+        let (share, burst) = self.share(settings);
+        let (floor, floor_burst) = self.floor(settings, now_us);
+        self.by_share.charge(share, burst, CALL, burst);
+        self.by_floor.charge(floor, floor_burst, CALL, 0);
+        self.granted.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// True when an extra call would be granted.
     pub fn has(&self, settings: &BudgetSettings, now_us: u64) -> bool {
         self.view(settings, now_us).left_milli >= CALL as i64
@@ -282,7 +292,8 @@ fn spent_in(word: u64, now_us: u64) -> u64 {
     if word >> SPENT_BITS == stamp(now_us) { word & SPENT_MASK } else { 0 }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -425,7 +436,8 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests {
     use super::*;
     use loom::sync::Arc;

@@ -117,7 +117,8 @@ fn view_of(word: u64) -> BulkheadView {
     BulkheadView { taken: (word >> 32) as u32, waiting: word as u32 }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -174,7 +175,8 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests {
     use super::*;
     use loom::sync::Arc;

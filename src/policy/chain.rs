@@ -1,6 +1,6 @@
 //! The targets of one exchange, in the order they are tried.
 
-use super::ids::{ProviderId, RouteId, SlotId, StaticId};
+use super::ids::{PolicyId, ProviderId, SlotId, StaticId};
 use super::settings::CHAIN_MAX;
 
 /// One place an attempt can go.
@@ -12,8 +12,8 @@ pub struct TargetRef {
     pub slot: SlotId,
     /// Keys of the provider that may serve this model, one bit each; all ones when every key may.
     pub keys: u64,
-    /// Targets next to each other with the same number are equals: the balancer orders them. Give each target of
-    /// a plain chain its own number, or 0 to all of them: 0 means "as written".
+    /// Targets next to each other with the same number, not 0, are equals: the balancer orders them. 0 means "as
+    /// written".
     pub group: u8,
     /// Share among equals, any unit.
     pub weight: u32,
@@ -36,21 +36,21 @@ pub struct Chain {
     targets: [TargetRef; CHAIN_MAX],
     len: u8,
     /// The policy of the route this chain came from.
-    pub route: RouteId,
+    pub policy: PolicyId,
     /// Answer to give when no target can.
     pub static_answer: Option<StaticId>,
 }
 
 impl Chain {
     /// A chain without targets.
-    pub fn new(route: RouteId) -> Self {
+    pub fn new(policy: PolicyId) -> Self {
         let none = TargetRef::new(ProviderId(0), SlotId(0));
-        Chain { targets: [none; CHAIN_MAX], len: 0, route, static_answer: None }
+        Chain { targets: [none; CHAIN_MAX], len: 0, policy, static_answer: None }
     }
 
     /// A chain of these targets; what exceeds [`CHAIN_MAX`] is left out.
-    pub fn of(route: RouteId, targets: &[TargetRef]) -> Self {
-        let mut chain = Chain::new(route);
+    pub fn of(policy: PolicyId, targets: &[TargetRef]) -> Self {
+        let mut chain = Chain::new(policy);
         for &target in targets {
             if !chain.push(target) {
                 break;
@@ -74,6 +74,12 @@ impl Chain {
         &self.targets[..self.len()]
     }
 
+    /// The targets in order, to be reordered.
+    pub(crate) fn targets_mut(&mut self) -> &mut [TargetRef] {
+        let len = self.len();
+        &mut self.targets[..len]
+    }
+
     /// Targets in the chain.
     pub fn len(&self) -> usize {
         usize::from(self.len)
@@ -91,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_chain_holds_sixteen_targets_and_refuses_the_seventeenth() {
-        let mut chain = Chain::new(RouteId(0));
+        let mut chain = Chain::new(PolicyId(0));
         for slot in 0..CHAIN_MAX as u16 {
             assert!(chain.push(TargetRef::new(ProviderId(0), SlotId(slot))));
         }

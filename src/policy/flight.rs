@@ -7,17 +7,21 @@
 //! Order of the walk, after a failure that is not the caller's:
 //! 1. a reused connection that died before any answer byte: the same target and key once more, free;
 //! 2. the key's fault (credential, credit, rate): the next key of the same target that may be used, at once;
-//! 3. `max_retries` left: the same target after its backoff;
-//! 4. the next target of the chain that may be tried;
+//! 3. retries left: the same target after its backoff;
+//! 4. the next target of the chain that may be tried: first those that are well, then those that are ramping up
+//!    or owe for fallbacks, then, after a short wait, those that were full;
 //! 5. the static answer; else give up with everything that was tried.
 //!
 //! INVARIANTS: no attempt after commit; at most 16 attempts; no attempt begins at or after the caller's deadline; a
-//! target is left for good once the walk has moved on from it.
+//! target is left for good once the walk has moved on from it; every place and probe taken is given back, when the
+//! attempt is settled or the flight is cancelled.
 
-use super::attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason, usefulness};
+use super::admit::{How, Pass, Refusal};
+use super::attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
+use super::balance;
+use super::breaker::{Door, ProbeTicket};
+use super::bulkhead::POLL_US;
 use super::chain::{Chain, TargetRef};
-use super::cooldown::CooldownSettings;
-use super::fault::{Failure, Fault, Outcome, What};
 use super::ids::{KeyId, ProviderId, SlotId, StaticId};
 use super::settings::CHAIN_MAX;
 use super::state::Core;
@@ -33,6 +37,9 @@ pub struct Ask {
     pub stream: bool,
     /// Estimated prompt size.
     pub est_input_tokens: u32,
+    /// `x-stainless-retry-count`: how often the client has sent this request before. Its retries need a token of
+    /// the retry budget like the gateway's own.
+    pub client_retries: u8,
 }
 
 /// One upstream call to make now. All times are on the gateway's clock.
@@ -52,6 +59,8 @@ pub struct Attempt {
     pub reason: Reason,
     /// True when the call must not use a pooled connection.
     pub fresh_connection: bool,
+    /// True when this is the one probe of a half-open breaker.
+    pub probe: bool,
     /// The connection must be ready by then.
     pub connect_by_us: u64,
     /// The first content must be there by then. Equals `answer_by_us` when not streaming.
@@ -62,6 +71,8 @@ pub struct Attempt {
     pub token_gap_us: u64,
     /// The exchange must be over by then.
     pub total_by_us: u64,
+    /// When there is no content by then, call [`Flight::hedge`].
+    pub hedge_at_us: Option<u64>,
 }
 
 /// Why the exchange waits.
@@ -69,6 +80,8 @@ pub struct Attempt {
 pub enum WaitReason {
     /// A retry of the same target, after its backoff or Retry-After.
     Backoff,
+    /// Every target that could be tried has as many calls as it may.
+    Queue,
     /// An attempt is still running: settle it first.
     InFlight,
 }
@@ -92,58 +105,84 @@ pub enum Step {
     GiveUp(GiveUp),
 }
 
-/// What settling an attempt changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
-    /// This failure is the most useful so far: keep its status, headers and body for the final error.
-    pub keep: bool,
-    /// True when [`Flight::next`] may still find something to try.
-    pub more: bool,
-}
-
 /// What the walk does at the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum After {
+pub(super) enum After {
     /// Goes to the next target.
     Target,
-    /// Sends the same again on a new connection.
-    Again(Option<KeyId>),
+    /// Sends the same again on a new connection, with what the dead attempt held.
+    Again(Live),
     /// Takes another key of the same target.
     Key,
     /// Retries the same target at this time.
     Retry(u64),
 }
 
+/// An attempt that runs, and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) no: u8,
+    pub(super) target: u8,
+    pub(super) key: Option<KeyId>,
+    pub(super) probe: Option<ProbeTicket>,
+    pub(super) place: bool,
+    /// Time to the first content, once there is some.
+    pub(super) first_token_us: Option<u64>,
+}
+
+/// A place in a provider's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waiting {
+    target: u8,
+    until_us: u64,
+}
+
 /// One exchange. Plain data, no heap.
 #[derive(Debug, Clone)]
 pub struct Flight {
-    chain: Chain,
-    ask: Ask,
-    attempts: Attempts,
-    skips: [Option<Skip>; CHAIN_MAX],
+    pub(super) chain: Chain,
+    pub(super) ask: Ask,
+    /// When the exchange must be over: the caller's deadline or the total limit.
+    pub(super) end_by_us: u64,
+    pub(super) attempts: Attempts,
+    pub(super) skips: [Option<Skip>; CHAIN_MAX],
     /// Targets that were tried or passed over, one bit each.
-    left: u16,
+    pub(super) left: u16,
     /// The target the walk is at.
-    at: u8,
+    pub(super) at: u8,
     /// Retries made on it.
-    retries: u8,
+    pub(super) retries: u8,
     /// Keys of it that failed in this exchange.
-    failed_keys: u64,
-    after: After,
-    again_used: bool,
-    running: u8,
-    best: Option<(u8, u8)>,
+    pub(super) failed_keys: u64,
+    pub(super) after: After,
+    pub(super) again_used: bool,
+    pub(super) live: [Option<Live>; 2],
+    waiting: Option<Waiting>,
+    queued: bool,
+    /// Usefulness and number of the most useful failure.
+    pub(super) best: Option<(u8, u8)>,
+    /// The target to charge for the next extra call.
+    pub(super) strained: Option<SlotId>,
+    /// True when the last failure may have been billed.
+    pub(super) billed: bool,
     /// The largest known window that was too small.
-    window_failed: u32,
-    done: Option<Cause>,
+    pub(super) window_failed: u32,
+    pub(super) hedged: bool,
+    pub(super) winner: Option<u8>,
+    pub(super) done: Option<Cause>,
 }
 
 impl Flight {
-    /// Starts the walk of `chain`.
-    pub fn begin(_core: &mut Core, chain: Chain, ask: Ask) -> Flight {
-        Flight {
+    /// Starts the walk of `chain`: orders equal targets, and counts the request towards the budgets it earns for.
+    pub fn begin(core: &mut Core, chain: Chain, ask: Ask) -> Flight {
+        let end_by_us = ask
+            .now_us
+            .saturating_add(core.settings.exchange_total_us)
+            .min(ask.deadline_us.unwrap_or(u64::MAX));
+        let mut flight = Flight {
             chain,
             ask,
+            end_by_us,
             attempts: Attempts::new(),
             skips: [None; CHAIN_MAX],
             left: 0,
@@ -152,11 +191,20 @@ impl Flight {
             failed_keys: 0,
             after: After::Target,
             again_used: false,
-            running: 0,
+            live: [None; 2],
+            waiting: None,
+            queued: false,
             best: None,
+            strained: None,
+            billed: false,
             window_failed: 0,
+            hedged: false,
+            winner: None,
             done: None,
-        }
+        };
+        flight.order(core);
+        flight.earn(core, 0);
+        flight
     }
 
     /// The chain in the order it is walked.
@@ -169,29 +217,33 @@ impl Flight {
         &self.attempts
     }
 
+    /// Number of the attempt that answered, or that is answering since its first content.
+    pub fn winner(&self) -> Option<u8> {
+        self.winner
+    }
+
     /// What to do now.
     pub fn next(&mut self, core: &mut Core, now_us: u64) -> Step {
         if let Some(cause) = self.done {
             return self.give_up(cause, core, now_us);
         }
-        if self.running > 0 {
+        if self.live.iter().any(Option::is_some) {
             return Step::Wait { until_us: u64::MAX, why: WaitReason::InFlight };
         }
-        if self.ask.deadline_us.is_some_and(|deadline| now_us >= deadline) {
+        if now_us >= self.end_by_us {
             return self.end(Cause::Deadline, core, now_us);
         }
         if self.attempts.is_full() {
             return self.end(Cause::Failed, core, now_us);
         }
-        match self.after {
-            After::Again(key) => {
+        if let Some(waiting) = self.waiting {
+            return self.wait_on(waiting, core, now_us);
+        }
+        let how = match self.after {
+            After::Target => return self.next_target(core, now_us),
+            After::Again(live) => {
                 self.after = After::Target;
-                return self.attempt(core, now_us, key, Reason::Retry, true);
-            }
-            After::Key => {
-                if let Ok(key) = self.choose_key(core, self.at, now_us) {
-                    return self.attempt(core, now_us, key, Reason::Retry, false);
-                }
+                return self.start(core, now_us, live, Reason::Retry, true);
             }
             After::Retry(at_us) if now_us < at_us => {
                 return Step::Wait { until_us: at_us, why: WaitReason::Backoff };
@@ -199,88 +251,147 @@ impl Flight {
             After::Retry(_) => {
                 // A retry may use a key that failed before: its window is over, or it was not the key's fault.
                 self.failed_keys = 0;
-                if let Ok(key) = self.choose_key(core, self.at, now_us) {
-                    self.retries += 1;
-                    return self.attempt(core, now_us, key, Reason::Retry, false);
+                How::Retry
+            }
+            After::Key => How::Key,
+        };
+        self.after = After::Target;
+        match self.admit(core, self.at, now_us, how, Pass::Loose) {
+            Ok(live) => {
+                self.retries += u8::from(how == How::Retry);
+                self.start(core, now_us, live, Reason::Retry, false)
+            }
+            Err(refusal) => {
+                if let Refusal::Hard(skip) = refusal {
+                    self.pass_over(core, self.at, skip);
+                }
+                self.next_target(core, now_us)
+            }
+        }
+    }
+
+    /// A second call, when the first one has no content at its `hedge_at_us`. `None`: go on waiting for the first.
+    pub fn hedge(&mut self, core: &mut Core, now_us: u64) -> Option<Attempt> {
+        let one_runs = self.live.iter().flatten().count() == 1;
+        let silent = self.live.iter().flatten().all(|l| l.first_token_us.is_none());
+        if !one_runs || !silent || self.hedged || self.done.is_some() || now_us >= self.end_by_us {
+            return None;
+        }
+        self.hedged = true;
+        for index in 0..self.chain.len() as u8 {
+            if self.left >> index & 1 == 1 || self.attempts.is_full() {
+                continue;
+            }
+            // A hedge is a luxury: only a target that is well, and nothing is held against those that are not.
+            if let Ok(live) = self.admit(core, index, now_us, How::Hedge, Pass::Strict) {
+                self.left |= 1 << index;
+                if let Step::Attempt(attempt) = self.start(core, now_us, live, Reason::Hedge, false) {
+                    return Some(attempt);
                 }
             }
-            After::Target => {}
         }
-        self.next_target(core, now_us)
+        None
     }
 
     fn next_target(&mut self, core: &mut Core, now_us: u64) -> Step {
-        for index in 0..self.chain.len() {
-            if self.left >> index & 1 == 1 {
-                continue;
-            }
-            self.left |= 1 << index;
-            (self.at, self.retries, self.failed_keys) = (index as u8, 0, 0);
-            match self.consider(core, index as u8, now_us) {
-                Ok(key) => {
-                    let reason = if self.attempts.is_empty() { Reason::First } else { Reason::Fallback };
-                    return self.attempt(core, now_us, key, reason, false);
+        for pass in [Pass::Strict, Pass::Loose, Pass::Queue] {
+            for index in 0..self.chain.len() as u8 {
+                if self.left >> index & 1 == 1 {
+                    continue;
                 }
-                Err(skip) => self.skips[index] = Some(skip),
+                match self.admit(core, index, now_us, How::Next, pass) {
+                    Ok(live) => {
+                        self.left |= 1 << index;
+                        (self.at, self.retries, self.failed_keys) = (index, 0, 0);
+                        let reason = if self.attempts.is_empty() { Reason::First } else { Reason::Fallback };
+                        return self.start(core, now_us, live, reason, false);
+                    }
+                    Err(Refusal::Hard(skip)) => {
+                        self.left |= 1 << index;
+                        self.pass_over(core, index, skip);
+                    }
+                    Err(Refusal::Later) => core.counters.held_back += 1,
+                    Err(Refusal::Full) if pass == Pass::Queue => {
+                        if let Some(step) = self.queue(core, index, now_us) {
+                            return step;
+                        }
+                    }
+                    Err(Refusal::Full) => {}
+                }
             }
         }
         if let Some(answer) = self.chain.static_answer {
             self.done = Some(Cause::Failed);
             return Step::Static(answer);
         }
-        let cause = if self.attempts.is_empty() { Cause::Unavailable } else { Cause::Failed };
+        let late = |skip: &Skip| skip.reason == SkipReason::TooLate;
+        let cause = if self.skips.iter().flatten().any(late) && self.skips.iter().flatten().all(late) {
+            Cause::Deadline
+        } else if self.attempts.is_empty() {
+            Cause::Unavailable
+        } else {
+            Cause::Failed
+        };
         self.end(cause, core, now_us)
     }
 
-    /// Whether a target may be tried now, and with which key.
-    fn consider(&mut self, core: &mut Core, index: u8, now_us: u64) -> Result<Option<KeyId>, Skip> {
-        let target = self.target(index);
-        if self.window_failed > 0 && target.context_tokens > 0 && target.context_tokens <= self.window_failed
-        {
-            return Err(Skip { reason: SkipReason::WindowTooSmall, until_us: None });
+    /// Joins the queue of a full provider, once an exchange.
+    fn queue(&mut self, core: &mut Core, index: u8, now_us: u64) -> Option<Step> {
+        let provider = self.target(index).provider;
+        let settings = &core.settings.providers[usize::from(provider.0)].bulkhead;
+        if self.queued || !core.shared.provider(provider).bulkhead.queue(settings) {
+            self.left |= 1 << index;
+            self.pass_over(core, index, Skip { reason: SkipReason::Full, until_us: None });
+            return None;
         }
-        self.choose_key(core, index, now_us)
+        self.queued = true;
+        let until_us = now_us.saturating_add(settings.queue_wait_us).min(self.end_by_us);
+        self.waiting = Some(Waiting { target: index, until_us });
+        Some(Step::Wait { until_us: until_us.min(now_us + POLL_US), why: WaitReason::Queue })
     }
 
-    fn choose_key(&self, core: &mut Core, index: u8, now_us: u64) -> Result<Option<KeyId>, Skip> {
-        let target = self.target(index);
-        let wheel = &mut core.wheels[usize::from(target.provider.0)];
-        let count = wheel.len().max(1);
-        let mut eligible = 0u64;
-        let mut earliest: Option<u64> = None;
-        for key in 0..count {
-            let bit = 1u64 << key;
-            if target.keys & bit == 0 {
-                continue;
+    fn wait_on(&mut self, waiting: Waiting, core: &mut Core, now_us: u64) -> Step {
+        let provider = self.target(waiting.target).provider;
+        let settings = core.settings.providers[usize::from(provider.0)].bulkhead;
+        let bulkhead = &core.shared.provider(provider).bulkhead;
+        if !bulkhead.advance(&settings) {
+            if now_us < waiting.until_us {
+                let until_us = waiting.until_us.min(now_us + POLL_US);
+                return Step::Wait { until_us, why: WaitReason::Queue };
             }
-            match core.shared.key_until(target.slot, KeyId(key as u16), now_us) {
-                Some(until) => earliest = Some(earliest.map_or(until, |e| e.min(until))),
-                None if self.failed_keys & bit == 0 => eligible |= bit,
-                None => {}
+            bulkhead.give_up();
+            self.waiting = None;
+            return self.next_target(core, now_us);
+        }
+        self.waiting = None;
+        match self.admit(core, waiting.target, now_us, How::Next, Pass::Holding) {
+            Ok(live) => {
+                self.left |= 1 << waiting.target;
+                (self.at, self.retries, self.failed_keys) = (waiting.target, 0, 0);
+                let reason = if self.attempts.is_empty() { Reason::First } else { Reason::Fallback };
+                self.start(core, now_us, live, reason, false)
+            }
+            Err(_) => {
+                core.shared.provider(provider).bulkhead.leave();
+                self.next_target(core, now_us)
             }
         }
-        if wheel.is_empty() && eligible != 0 {
-            return Ok(None);
-        }
-        wheel
-            .choose(eligible)
-            .map(|key| Some(KeyId(key)))
-            .ok_or(Skip { reason: SkipReason::KeysCooling, until_us: earliest })
     }
 
-    fn attempt(
+    /// Begins an attempt with what admission gave it.
+    fn start(
         &mut self,
-        core: &Core,
+        core: &mut Core,
         now_us: u64,
-        key: Option<KeyId>,
+        mut live: Live,
         reason: Reason,
         fresh_connection: bool,
     ) -> Step {
-        let target = self.target(self.at);
+        let target = self.target(live.target);
         let record = AttemptRecord {
             provider: target.provider,
-            key,
-            target: self.at,
+            key: live.key,
+            target: live.target,
             reason,
             what: None,
             fault: None,
@@ -288,11 +399,33 @@ impl Flight {
             elapsed_us: 0,
         };
         let Some(no) = self.attempts.push(record) else { return self.end(Cause::Failed, core, now_us) };
-        self.running += 1;
-        self.after = After::Target;
+        live.no = no;
+        let place = usize::from(self.live[0].is_some());
+        self.live[place] = Some(live);
+        core.counters.attempt(reason);
+        core.local(target.slot).load.start();
+        if live.target != 0 && matches!(reason, Reason::First | Reason::Fallback) {
+            self.earn(core, live.target);
+        }
+        let limits = self.limits(core, target, now_us);
+        Step::Attempt(Attempt {
+            no,
+            provider: target.provider,
+            key: live.key,
+            target: live.target,
+            slot: target.slot,
+            reason,
+            fresh_connection,
+            probe: live.probe.is_some(),
+            hedge_at_us: self.hedge_at(core, target, now_us, reason),
+            ..limits
+        })
+    }
+
+    /// The times of an attempt that starts now; the rest of the attempt is left blank.
+    pub(super) fn limits(&self, core: &Core, target: TargetRef, now_us: u64) -> Attempt {
         let limits = &core.settings.providers[usize::from(target.provider.0)].timeouts;
-        let total_by_us =
-            self.ask.now_us.saturating_add(limits.total_us).min(self.ask.deadline_us.unwrap_or(u64::MAX));
+        let total_by_us = self.end_by_us.min(now_us.saturating_add(limits.total_us));
         let own_us = limits.attempt_us.map_or(u64::MAX, |own| now_us.saturating_add(own));
         let answer_by_us = if self.ask.stream { total_by_us } else { total_by_us.min(own_us) };
         let first_token_by_us = if self.ask.stream {
@@ -300,196 +433,121 @@ impl Flight {
         } else {
             answer_by_us
         };
-        Step::Attempt(Attempt {
-            no,
+        Attempt {
+            no: 0,
             provider: target.provider,
-            key,
-            target: self.at,
+            key: None,
+            target: 0,
             slot: target.slot,
-            reason,
-            fresh_connection,
+            reason: Reason::First,
+            fresh_connection: false,
+            probe: false,
             connect_by_us: now_us.saturating_add(limits.connect_us).min(first_token_by_us),
             first_token_by_us,
             answer_by_us,
             token_gap_us: limits.token_gap_us,
             total_by_us,
-        })
-    }
-
-    /// Reports how attempt `no` ended. Call it exactly once per attempt.
-    pub fn settle(&mut self, core: &mut Core, now_us: u64, no: u8, outcome: Outcome) -> Settled {
-        let Some(record) = self.attempts.record_mut(no) else { return Settled { keep: false, more: false } };
-        if record.what.is_some() {
-            return Settled { keep: false, more: self.done.is_none() };
-        }
-        record.elapsed_us = now_us.saturating_sub(record.started_us);
-        let failure = match outcome {
-            Outcome::Success(_) => {
-                record.what = Some(What::Answered);
-                None
-            }
-            Outcome::Cancelled => {
-                record.what = Some(What::Cancelled);
-                None
-            }
-            Outcome::StaleConnection => Some(Failure {
-                fault: Fault::Capacity,
-                what: What::Reset,
-                retry_after_us: None,
-                committed: false,
-            }),
-            Outcome::Failure(failure) => Some(failure),
-        };
-        if let Some(failure) = failure {
-            record.what = Some(failure.what);
-            record.fault = Some(failure.fault);
-        }
-        let record = *record;
-        self.running = self.running.saturating_sub(1);
-        match (outcome, failure) {
-            (Outcome::Success(_), _) => self.succeeded(core, now_us, &record),
-            (Outcome::Cancelled, _) => self.done = self.done.or(Some(Cause::Cancelled)),
-            (Outcome::StaleConnection, _) if !self.again_used => {
-                self.again_used = true;
-                self.after = After::Again(record.key);
-                return Settled { keep: false, more: true };
-            }
-            (_, Some(failure)) => return self.failed(core, now_us, no, &record, failure),
-            (_, None) => {}
-        }
-        Settled { keep: false, more: false }
-    }
-
-    fn succeeded(&mut self, core: &mut Core, now_us: u64, record: &AttemptRecord) {
-        self.done = Some(Cause::Cancelled);
-        let slot = self.target(record.target).slot;
-        let key = usize::from(record.key.unwrap_or_default().0);
-        if let Some(cells) = core.shared.cells(slot) {
-            cells.cooling[key].forgive(now_us);
-            core.shared.provider(record.provider).parked[key].forgive(now_us);
+            hedge_at_us: None,
         }
     }
 
-    fn failed(
-        &mut self,
-        core: &mut Core,
-        now_us: u64,
-        no: u8,
-        record: &AttemptRecord,
-        failure: Failure,
-    ) -> Settled {
-        let score = usefulness(&failure);
-        let keep = self.best.is_none_or(|(best, _)| score > best);
-        if keep {
-            self.best = Some((score, no));
+    fn hedge_at(&self, core: &Core, target: TargetRef, now_us: u64, reason: Reason) -> Option<u64> {
+        let settings = core.settings.policy(self.chain.policy).hedge?;
+        let another = (0..self.chain.len()).any(|index| self.left >> index & 1 == 0);
+        if reason != Reason::First || !another || self.hedged {
+            return None;
         }
-        self.blame(core, now_us, record, &failure);
-        self.after = self.plan_after(core, now_us, record, &failure);
-        if failure.committed {
-            self.done = Some(Cause::Committed);
-        } else if failure.fault == Fault::Caller {
-            self.done = Some(Cause::Caller);
-        } else if failure.fault == Fault::Deadline {
-            self.done = Some(Cause::Deadline);
-        }
-        Settled { keep, more: self.done.is_none() }
+        let p95_us = core.shared.cells(target.slot)?.latency[self.kind()].p95_us();
+        Some(now_us.saturating_add(settings.delay_us(p95_us)?)).filter(|&at| at < self.end_by_us)
     }
 
-    /// Makes the failure known to later exchanges.
-    fn blame(&mut self, core: &mut Core, now_us: u64, record: &AttemptRecord, failure: &Failure) {
-        let target = self.target(record.target);
-        let key = usize::from(record.key.unwrap_or_default().0);
-        let Some(cells) = core.shared.cells(target.slot) else { return };
-        let hint = failure.retry_after_us;
-        let provider = core.shared.provider(record.provider);
-        let rate = &core.settings.providers[usize::from(record.provider.0)].cooldown;
-        match failure.fault {
-            Fault::Rate => {
-                cells.cooling[key].refuse(rate, now_us, hint, &mut core.rng);
+    /// Puts each group of equals in the order in which it is tried.
+    fn order(&mut self, core: &mut Core) {
+        let balance = core.settings.policy(self.chain.policy).balance;
+        let mut random = core.random.clone();
+        let mut chain = self.chain;
+        for group in chain.targets_mut().chunk_by_mut(|a, b| a.group != 0 && a.group == b.group) {
+            if group.len() > 1 {
+                balance::order(balance, group, &mut random, |t| core.cost(t.slot, self.ask.now_us));
             }
-            // A 503 with a Retry-After asks for the same rest as a 429.
-            Fault::Capacity if hint.is_some() => {
-                cells.cooling[key].refuse(rate, now_us, hint, &mut core.rng);
-            }
-            // 403 may mean "not this model"; only 401 speaks of the key as a whole.
-            Fault::Key if failure.status() == Some(403) => {
-                cells.cooling[key].refuse(&CooldownSettings::KEY, now_us, hint, &mut core.rng);
-            }
-            Fault::Key => {
-                provider.parked[key].refuse(&CooldownSettings::KEY, now_us, hint, &mut core.rng);
-            }
-            Fault::Money => {
-                provider.parked[key].refuse(&CooldownSettings::MONEY, now_us, hint, &mut core.rng);
-            }
-            Fault::ContextLength => self.window_failed = self.window_failed.max(target.context_tokens),
-            _ => {}
         }
+        core.random = random;
+        self.chain = chain;
     }
 
-    fn plan_after(
-        &mut self,
-        core: &mut Core,
-        now_us: u64,
-        record: &AttemptRecord,
-        failure: &Failure,
-    ) -> After {
-        let key_bit = 1u64 << record.key.unwrap_or_default().0;
-        if matches!(failure.fault, Fault::Key | Fault::Money | Fault::Rate) {
-            self.failed_keys |= key_bit;
-            if self.choose_key(core, record.target, now_us).is_ok() {
-                return After::Key;
-            }
+    /// Counts the request towards what its target's provider may send again.
+    fn earn(&self, core: &Core, index: u8) {
+        if self.ask.client_retries > 0 || self.chain.is_empty() {
+            return;
         }
-        let retry = core.settings.providers[usize::from(record.provider.0)].retry;
-        if matches!(failure.fault, Fault::Capacity | Fault::Rate | Fault::Answer)
-            && self.retries < retry.max_retries
-        {
-            let backoff_us =
-                retry.backoff_initial_us.saturating_mul(1 << self.retries.min(20)).min(retry.backoff_max_us);
-            let jittered_us = core.rng.between(backoff_us / 5 * 4, backoff_us / 5 * 6);
-            let at_us =
-                now_us.saturating_add(jittered_us).max(self.keys_free_at(core, record.target, now_us));
-            // A rest longer than the longest backoff is not waited for; the next target is asked instead.
-            let worth = at_us <= now_us.saturating_add(retry.backoff_max_us / 5 * 6);
-            if worth && self.ask.deadline_us.is_none_or(|deadline| at_us < deadline) {
-                return After::Retry(at_us);
-            }
-        }
-        After::Target
-    }
-
-    /// When the first key of a target may be used.
-    fn keys_free_at(&self, core: &Core, index: u8, now_us: u64) -> u64 {
         let target = self.target(index);
-        let count = core.wheels[usize::from(target.provider.0)].len().max(1);
-        (0..count)
-            .filter(|key| target.keys >> key & 1 == 1)
-            .map(|key| core.shared.key_until(target.slot, KeyId(key as u16), now_us).unwrap_or(now_us))
-            .min()
-            .unwrap_or(u64::MAX)
+        let provider = core.shared.provider(target.provider);
+        provider.budget.earn(core.index);
+        if let Some(cells) = core.shared.cells(target.slot) {
+            cells.strain.earn(core.index);
+        }
+        if core.settings.policy(self.chain.policy).hedge.is_some() {
+            provider.hedges.earn(core.index);
+        }
     }
 
-    fn end(&mut self, cause: Cause, core: &Core, now_us: u64) -> Step {
+    fn pass_over(&mut self, core: &mut Core, index: u8, skip: Skip) {
+        core.counters.skip(skip.reason);
+        self.skips[usize::from(index)] = Some(skip);
+    }
+
+    fn end(&mut self, cause: Cause, core: &mut Core, now_us: u64) -> Step {
+        core.counters.give_ups += 1;
         self.done = Some(cause);
+        self.leave_queue(core);
         self.give_up(cause, core, now_us)
     }
 
+    pub(super) fn leave_queue(&mut self, core: &Core) {
+        if let Some(waiting) = self.waiting.take() {
+            core.shared.provider(self.target(waiting.target).provider).bulkhead.give_up();
+        }
+    }
+
     fn give_up(&self, cause: Cause, core: &Core, now_us: u64) -> Step {
-        let free_at = (0..self.chain.len() as u8)
-            .map(|index| self.keys_free_at(core, index, now_us))
-            .min()
-            .filter(|&at| at > now_us && at < u64::MAX);
+        let free_at = (0..self.chain.len() as u8).map(|i| self.free_at(core, i, now_us)).min();
+        let free_at = free_at.filter(|&at| at < u64::MAX);
+        let open_now = free_at.is_some_and(|at| at <= now_us);
+        let may_spend = self.chain.targets().iter().any(|t| {
+            let settings = &core.settings.providers[usize::from(t.provider.0)].budget;
+            core.shared.provider(t.provider).budget.has(settings, now_us)
+        });
+        // The client's retry is worth having when a target could be tried now and the budget would let it.
+        let helps = open_now && may_spend && self.ask.client_retries < super::settings::LAST_TARGET_RETRIES;
+        let ours = !matches!(cause, Cause::Caller | Cause::Committed | Cause::Cancelled);
         Step::GiveUp(GiveUp {
             cause,
             best: self.best.map(|(_, no)| no),
             attempts: self.attempts,
             skips: self.skips,
-            retry_after_us: free_at.map(|at| at - now_us),
-            should_retry: false,
+            retry_after_us: free_at.filter(|_| ours).map(|at| at.saturating_sub(now_us)),
+            should_retry: (ours && !helps).then_some(false),
         })
     }
 
-    fn target(&self, index: u8) -> TargetRef {
+    /// When a target may be tried again: a key is free, and the breaker lets a probe through.
+    fn free_at(&self, core: &Core, index: u8, now_us: u64) -> u64 {
+        let target = self.target(index);
+        let settings = &core.settings.providers[usize::from(target.provider.0)].breaker;
+        let breaker_at =
+            core.shared.cells(target.slot).map_or(0, |cells| match cells.breaker.door(settings, now_us) {
+                Door::Shut(until_us) => until_us,
+                Door::Open | Door::Ajar(_) | Door::Probe => now_us,
+            });
+        self.keys_free_at(core, index, now_us).max(breaker_at)
+    }
+
+    pub(super) fn target(&self, index: u8) -> TargetRef {
         self.chain.targets()[usize::from(index)]
+    }
+
+    /// Which latency applies: 0 for streams, 1 for whole answers.
+    pub(super) fn kind(&self) -> usize {
+        usize::from(!self.ask.stream)
     }
 }

@@ -117,7 +117,8 @@ impl Default for Quantiles {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::super::random::Random;
     use super::*;

@@ -18,36 +18,47 @@
 //! wheels), [`Shared`] is the process's (atomic cells; no locks).
 #![forbid(unsafe_code)]
 
+mod admit;
 mod attempts;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
 mod chain;
+pub mod checks;
+mod compile;
 pub mod cooldown;
 pub mod deadline;
+pub mod downstream;
+pub mod estimate;
 mod fault;
 mod flight;
 pub mod hedge;
+pub mod idempotency;
 mod ids;
 mod keys;
 pub mod latency;
 mod random;
 pub mod settings;
+mod settle;
 pub mod shared;
 mod state;
+pub mod step;
 mod sync;
 mod window;
 
 pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
 pub use chain::{Chain, TargetRef};
+pub use compile::{chain_of, keys_for};
 pub use fault::{ErrorKind, Failure, Fault, Outcome, Signal, Success, TimeoutKind, What, attribute};
-pub use flight::{Ask, Attempt, Flight, Settled, Step, WaitReason};
-pub use ids::{KeyId, ProviderId, RouteId, SlotId, StaticId};
+pub use flight::{Ask, Attempt, Flight, Step, WaitReason};
+pub use ids::{KeyId, PolicyId, ProviderId, SlotId, StaticId};
 pub use random::Random;
-pub use settings::{KeySettings, ProviderSettings, RetrySettings, Settings, Timeouts};
+pub use settings::{KeySettings, ProviderSettings, RetrySettings, RoutePolicy, Settings, Timeouts};
+pub use settle::Settled;
 pub use shared::Shared;
-pub use state::Core;
+pub use state::{Core, Counters};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod flight_tests;

@@ -4,7 +4,12 @@
 //! simulated without one. The gateway compiles a [`Settings`] from each plan once; it is immutable, and shared by
 //! all cores. Names stay in the plan; here a provider is known by its index and by a hash of its name.
 
+use super::balance::Balance;
+use super::breaker::BreakerSettings;
+use super::budget::BudgetSettings;
+use super::bulkhead::BulkheadSettings;
 use super::cooldown::CooldownSettings;
+use super::hedge::HedgeSettings;
 
 /// Targets in one chain, at most; the rest is a config error.
 pub const CHAIN_MAX: usize = 16;
@@ -25,7 +30,7 @@ pub struct Timeouts {
     pub first_token_us: u64,
     /// Between two events of a stream, or two reads of a body.
     pub token_gap_us: u64,
-    /// From the arrival of the request to the end of its answer, retries and waits included.
+    /// From the start of an attempt to the end of its answer.
     pub total_us: u64,
     /// `default_request_timeout_in_seconds`: the whole answer of one attempt, or its first token when streaming.
     pub attempt_us: Option<u64>,
@@ -43,12 +48,17 @@ impl Default for Timeouts {
     }
 }
 
+/// Retries on the last target of a chain when the configuration says nothing. 2: as many as the official SDKs make,
+/// so that nothing is lost by telling them not to.
+pub const LAST_TARGET_RETRIES: u8 = 2;
+
 /// Retries on the same provider: Bifrost's `max_retries`, `retry_backoff_initial`, `retry_backoff_max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetrySettings {
-    /// Further attempts on the same target after a capacity failure, before the next target. 0: the next target
-    /// is asked at once, which is faster than any wait whenever there is one.
-    pub max_retries: u8,
+    /// Further attempts on the same target before the next one is asked. `None`: none while another target is left,
+    /// because asking it at once is faster than any wait; on the last one up to [`LAST_TARGET_RETRIES`], after
+    /// failures that cannot have been billed.
+    pub max_retries: Option<u8>,
     /// Wait before the first retry, microseconds; doubled for each further one, times 0.8 to 1.2.
     pub backoff_initial_us: u64,
     /// The longest wait, microseconds; also the longest Retry-After that is worth waiting for.
@@ -57,7 +67,7 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        RetrySettings { max_retries: 0, backoff_initial_us: 500_000, backoff_max_us: 5 * SECOND_US }
+        RetrySettings { max_retries: None, backoff_initial_us: 500_000, backoff_max_us: 5 * SECOND_US }
     }
 }
 
@@ -74,6 +84,8 @@ pub struct KeySettings {
 pub struct ProviderSettings {
     /// Hash of the provider's name ([`super::shared::identity`]), so that state survives a reload that reorders.
     pub identity: u64,
+    /// Hash of the names of its keys, in order.
+    pub key_identity: u64,
     /// Credentials, at most [`KEYS_MAX`]; none for a provider that needs none.
     pub keys: Vec<KeySettings>,
     /// Limits on its attempts.
@@ -82,6 +94,12 @@ pub struct ProviderSettings {
     pub retry: RetrySettings,
     /// How a 429 cools a key.
     pub cooldown: CooldownSettings,
+    /// When its targets are left alone.
+    pub breaker: BreakerSettings,
+    /// How much may be sent again.
+    pub budget: BudgetSettings,
+    /// How many calls at a time.
+    pub bulkhead: BulkheadSettings,
 }
 
 impl ProviderSettings {
@@ -89,10 +107,14 @@ impl ProviderSettings {
     pub fn new(name: &str) -> Self {
         ProviderSettings {
             identity: super::shared::identity(name.as_bytes()),
+            key_identity: 0,
             keys: Vec::new(),
             timeouts: Timeouts::default(),
             retry: RetrySettings::default(),
             cooldown: CooldownSettings::RATE,
+            breaker: BreakerSettings::default(),
+            budget: BudgetSettings::default(),
+            bulkhead: BulkheadSettings::default(),
         }
     }
 
@@ -104,9 +126,45 @@ impl ProviderSettings {
     }
 }
 
+/// What a route may set for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RoutePolicy {
+    /// How targets that are equals share.
+    pub balance: Balance,
+    /// Second calls for slow first ones; `None`: off, because both bill.
+    pub hedge: Option<HedgeSettings>,
+}
+
 /// Everything policy needs to know of a plan.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// By [`super::ProviderId`].
     pub providers: Vec<ProviderSettings>,
+    /// By [`super::PolicyId`]; the first is for routes that set nothing.
+    pub policies: Vec<RoutePolicy>,
+    /// From the arrival of a request to the end of its answer, over all attempts and waits, microseconds.
+    pub exchange_total_us: u64,
+    /// `max_retry_cost_usd_per_minute`, in nano-dollars; `None`: no limit in money.
+    pub retry_nano_usd_per_minute: Option<u64>,
+    /// What an input token of an unpriced model is taken to cost under that limit. 15 dollars a million: the dearest
+    /// of the common models, because unknown is not free.
+    pub unpriced_input_nano_usd: u32,
+}
+
+impl Settings {
+    /// Defaults for these providers.
+    pub fn new(providers: Vec<ProviderSettings>) -> Self {
+        Settings {
+            providers,
+            policies: vec![RoutePolicy::default()],
+            exchange_total_us: Timeouts::default().total_us,
+            retry_nano_usd_per_minute: None,
+            unpriced_input_nano_usd: 15_000,
+        }
+    }
+
+    /// The policy of a route; the default one for an unknown id.
+    pub fn policy(&self, id: super::ids::PolicyId) -> RoutePolicy {
+        self.policies.get(usize::from(id.0)).copied().unwrap_or_default()
+    }
 }

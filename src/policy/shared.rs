@@ -9,8 +9,13 @@
 
 use std::sync::OnceLock;
 
+use super::breaker::{Breaker, BreakerView};
+use super::budget::{BudgetView, RetryBudget, RetryMoney, Strain};
+use super::bulkhead::{Bulkhead, BulkheadView};
 use super::cooldown::Cooldown;
+use super::hedge::HedgeAllowance;
 use super::ids::{KeyId, ProviderId, SlotId};
+use super::latency::Quantiles;
 use super::settings::Settings;
 use super::sync::{AtomicU64, Ordering};
 
@@ -25,7 +30,7 @@ pub fn identity(name: &[u8]) -> u64 {
     identity_of(0xcbf2_9ce4_8422_2325, name)
 }
 
-fn identity_of(seed: u64, name: &[u8]) -> u64 {
+pub(crate) fn identity_of(seed: u64, name: &[u8]) -> u64 {
     let mut hash = seed;
     for &byte in name {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
@@ -39,6 +44,9 @@ fn identity_of(seed: u64, name: &[u8]) -> u64 {
 pub(crate) struct ProviderCells {
     /// By key: parked for a refused credential or an empty account.
     pub(crate) parked: Box<[Cooldown]>,
+    pub(crate) budget: RetryBudget,
+    pub(crate) bulkhead: Bulkhead,
+    pub(crate) hedges: HedgeAllowance,
 }
 
 /// Cells of one (provider, model) pair.
@@ -48,6 +56,10 @@ pub(crate) struct SlotCells {
     pub(crate) provider: ProviderId,
     /// By key: cooling for this model.
     pub(crate) cooling: Box<[Cooldown]>,
+    pub(crate) breaker: Breaker,
+    pub(crate) strain: Strain,
+    /// Time to the first token of streams, and to the end of whole answers.
+    pub(crate) latency: [Quantiles; 2],
 }
 
 /// Everything shared, held by each core as an `Arc`.
@@ -59,6 +71,7 @@ pub struct Shared {
     /// Identity of the pair that claimed each slot; 0 when free.
     claims: Box<[AtomicU64]>,
     keys: Box<[usize]>,
+    money: RetryMoney,
     cores: usize,
 }
 
@@ -66,11 +79,24 @@ impl Shared {
     /// Cells for the providers of `settings`, used by `cores` cores.
     pub fn new(settings: &Settings, cores: usize) -> Self {
         let keys: Box<[usize]> = settings.providers.iter().map(|p| p.keys.len().max(1)).collect();
-        let providers: Box<[ProviderCells]> =
-            keys.iter().map(|&n| ProviderCells { parked: cells(n) }).collect();
+        let cores = cores.max(1);
+        let providers: Box<[ProviderCells]> = keys
+            .iter()
+            .map(|&count| ProviderCells {
+                parked: cells(count),
+                budget: RetryBudget::new(cores),
+                bulkhead: Bulkhead::new(),
+                hedges: HedgeAllowance::new(cores),
+            })
+            .collect();
         let slots = (0..providers.len() + SLOTS_MAX).map(|_| OnceLock::new()).collect();
         let claims = (0..SLOTS_MAX).map(|_| AtomicU64::new(0)).collect();
-        Shared { providers, slots, claims, keys, cores: cores.max(1) }
+        Shared { providers, slots, claims, keys, money: RetryMoney::new(), cores }
+    }
+
+    /// Slots there can ever be.
+    pub(crate) fn slots_max(&self) -> usize {
+        self.slots.len()
     }
 
     /// Cores that may write here.
@@ -102,8 +128,13 @@ impl Shared {
     }
 
     fn open(&self, slot: usize, provider: ProviderId) -> SlotId {
-        self.slots[slot]
-            .get_or_init(|| SlotCells { provider, cooling: cells(self.keys[usize::from(provider.0)]) });
+        self.slots[slot].get_or_init(|| SlotCells {
+            provider,
+            cooling: cells(self.keys[usize::from(provider.0)]),
+            breaker: Breaker::new(self.cores),
+            strain: Strain::new(self.cores),
+            latency: [Quantiles::new(), Quantiles::new()],
+        });
         SlotId(slot as u16)
     }
 
@@ -126,6 +157,53 @@ impl Shared {
     }
 }
 
+/// What metrics and the live page show. Reads only; a scraper may call it from any thread.
+impl Shared {
+    /// Every slot in use.
+    pub fn slots(&self) -> impl Iterator<Item = SlotId> + '_ {
+        (0..self.slots.len()).filter(|&slot| self.slots[slot].get().is_some()).map(|slot| SlotId(slot as u16))
+    }
+
+    /// The provider of a slot.
+    pub fn slot_provider(&self, slot: SlotId) -> Option<ProviderId> {
+        self.cells(slot).map(|cells| cells.provider)
+    }
+
+    /// The breaker of a target.
+    pub fn breaker(&self, slot: SlotId, now_us: u64) -> Option<BreakerView> {
+        self.cells(slot).map(|cells| cells.breaker.view(now_us))
+    }
+
+    /// Median and 95th percentile of a target's time to the first token (streams), microseconds.
+    pub fn first_token(&self, slot: SlotId) -> (Option<u64>, Option<u64>) {
+        self.quantiles(slot, 0)
+    }
+
+    /// Median and 95th percentile of a target's time to a whole answer, microseconds.
+    pub fn whole_answer(&self, slot: SlotId) -> (Option<u64>, Option<u64>) {
+        self.quantiles(slot, 1)
+    }
+
+    fn quantiles(&self, slot: SlotId, kind: usize) -> (Option<u64>, Option<u64>) {
+        self.cells(slot).map_or((None, None), |c| (c.latency[kind].median_us(), c.latency[kind].p95_us()))
+    }
+
+    /// The retry budget of a provider.
+    pub fn budget(&self, settings: &Settings, provider: ProviderId, now_us: u64) -> BudgetView {
+        self.provider(provider).budget.view(&settings.providers[usize::from(provider.0)].budget, now_us)
+    }
+
+    /// The places at a provider.
+    pub fn bulkhead(&self, provider: ProviderId) -> BulkheadView {
+        self.provider(provider).bulkhead.view()
+    }
+
+    /// Money spent on prompts sent again.
+    pub fn money(&self) -> &RetryMoney {
+        &self.money
+    }
+}
+
 fn cells(count: usize) -> Box<[Cooldown]> {
     (0..count).map(|_| Cooldown::new()).collect()
 }
@@ -137,7 +215,7 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { providers: vec![ProviderSettings::new("a"), ProviderSettings::new("b")] }
+        Settings::new(vec![ProviderSettings::new("a"), ProviderSettings::new("b")])
     }
 
     #[test]

@@ -2,11 +2,51 @@
 
 use std::sync::Arc;
 
+use super::attempts::{Reason, SkipReason};
+use super::balance::Load;
+use super::estimate::TokenSize;
 use super::ids::{ProviderId, SlotId};
 use super::keys::KeyWheel;
+use super::latency::Histogram;
 use super::random::Random;
 use super::settings::Settings;
-use super::shared::Shared;
+use super::shared::{Shared, SlotCells};
+
+/// What a core knows of one target.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) load: Load,
+    /// Streams, whole answers.
+    pub(crate) latency: [Histogram; 2],
+    pub(crate) token_size: TokenSize,
+}
+
+/// Decisions this core made, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Attempts by reason, in the order first, retry, fallback, hedge.
+    pub attempts: [u64; 4],
+    /// Targets passed over, in the order of [`SkipReason::ALL`].
+    pub skips: [u64; SkipReason::ALL.len()],
+    /// Targets that had to wait their turn because a later one was healthier: ramping up, or owing for fallbacks.
+    pub held_back: u64,
+    /// Hedges that won.
+    pub hedges_won: u64,
+    /// Half-open probes sent.
+    pub probes: u64,
+    /// Exchanges that ended without an answer.
+    pub give_ups: u64,
+}
+
+impl Counters {
+    pub(crate) fn attempt(&mut self, reason: Reason) {
+        self.attempts[reason as usize] += 1;
+    }
+
+    pub(crate) fn skip(&mut self, reason: SkipReason) {
+        self.skips[reason as usize] += 1;
+    }
+}
 
 /// The decision state of one core, for one plan.
 ///
@@ -17,8 +57,11 @@ pub struct Core {
     pub(crate) settings: Arc<Settings>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) index: usize,
-    pub(crate) rng: Random,
+    pub(crate) random: Random,
     pub(crate) wheels: Box<[KeyWheel]>,
+    /// By slot; made when a core first uses it.
+    locals: Box<[Option<Box<Local>>]>,
+    pub(crate) counters: Counters,
 }
 
 impl Core {
@@ -26,7 +69,9 @@ impl Core {
     pub fn new(settings: Arc<Settings>, shared: Arc<Shared>, index: usize, seed: u64) -> Self {
         assert!(index < shared.cores(), "core {index} of {}", shared.cores());
         let wheels = settings.providers.iter().map(|p| KeyWheel::new(&p.keys)).collect();
-        Core { settings, shared, index, rng: Random::new(seed), wheels }
+        let locals = (0..shared.slots_max()).map(|_| None).collect();
+        let counters = Counters::default();
+        Core { settings, shared, index, random: Random::new(seed), wheels, locals, counters }
     }
 
     /// The compiled settings.
@@ -44,8 +89,36 @@ impl Core {
         self.index
     }
 
+    /// What this core decided so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// The slot of `model` at `provider`. See [`Shared::slot`].
     pub fn slot(&self, provider: ProviderId, model: &[u8]) -> SlotId {
         self.shared.slot(&self.settings, provider, model)
+    }
+
+    /// What this core knows of a target; made at its first use, which is the only allocation.
+    pub(crate) fn local(&mut self, slot: SlotId) -> &mut Local {
+        self.locals[usize::from(slot.0)].get_or_insert_with(|| {
+            Box::new(Local {
+                load: Load::new(),
+                latency: [Histogram::new(), Histogram::new()],
+                token_size: TokenSize::new(),
+            })
+        })
+    }
+
+    /// The same, with the cells its figures are published in.
+    pub(crate) fn local_and_cells(&mut self, slot: SlotId) -> Option<(&mut Local, &SlotCells)> {
+        let cells = self.shared.cells(slot)?;
+        let local = self.locals[usize::from(slot.0)].as_mut()?;
+        Some((local, cells))
+    }
+
+    pub(crate) fn cost(&self, slot: SlotId, now_us: u64) -> f64 {
+        let load = self.locals.get(usize::from(slot.0)).and_then(Option::as_ref).map(|l| l.load);
+        load.unwrap_or_else(Load::new).cost(now_us)
     }
 }

@@ -17,6 +17,8 @@
 //!
 //! Left out: HTTP/2, WebSockets, and any wish to be clever: the words of an answer mean nothing.
 
+pub mod gameday;
+
 mod answer;
 mod bytes;
 mod conn;

@@ -4,7 +4,7 @@
 //! the words, since OpenAI wants them right behind the calls. Tool messages hold text only, so images among the results
 //! are shown in the user message that follows.
 
-use crate::dialect::json::{Kind, Raw, push_escaped, push_string};
+use crate::dialect::json::{Cursor, Kind, Raw, push_escaped, push_string};
 use crate::dialect::translate::{Dropped, TranslateError};
 
 /// Longest id of a tool call that OpenAI takes.
@@ -23,8 +23,17 @@ pub(super) fn push(
     let mut writer = Writer { out, dropped, first: true };
     writer.out.extend_from_slice(b",\"messages\":[");
     writer.push_system(system);
-    for (at, message) in messages.items().enumerate() {
-        let [role, content] = message.pick(["role", "content"]);
+    let mut read = Vec::new();
+    Cursor::new(messages.bytes()).array(|cursor| {
+        let (mut role, mut content) = (Raw::default(), Raw::default());
+        cursor.object(|cursor, name| match name {
+            b"role" => role = cursor.skip(),
+            b"content" => content = cursor.skip(),
+            _ => {}
+        });
+        read.push((role, content));
+    });
+    for (at, (role, content)) in read.into_iter().enumerate() {
         match role.content() {
             Some(b"user") => writer.push_user(content, at)?,
             Some(b"assistant") => writer.push_assistant(content, at)?,
@@ -39,6 +48,50 @@ pub(super) fn push(
     }
     writer.out.push(b']');
     Ok(())
+}
+
+/// The members of one content block that any kind of block has use for.
+#[derive(Clone, Copy, Default)]
+struct Block<'j> {
+    kind: Raw<'j>,
+    text: Raw<'j>,
+    source: Raw<'j>,
+    title: Raw<'j>,
+    content: Raw<'j>,
+    id: Raw<'j>,
+    name: Raw<'j>,
+    input: Raw<'j>,
+    tool_use_id: Raw<'j>,
+    is_error: Raw<'j>,
+}
+
+/// Reads the blocks of a content list in one walk; none when it is no list.
+fn read_blocks(content: Raw<'_>) -> Vec<Block<'_>> {
+    let mut blocks = Vec::new();
+    if content.kind() != Some(Kind::Array) {
+        return blocks;
+    }
+    Cursor::new(content.bytes()).array(|cursor| {
+        let mut block = Block::default();
+        cursor.object(|cursor, name| {
+            let slot = match name {
+                b"type" => &mut block.kind,
+                b"text" => &mut block.text,
+                b"source" => &mut block.source,
+                b"title" => &mut block.title,
+                b"content" => &mut block.content,
+                b"id" => &mut block.id,
+                b"name" => &mut block.name,
+                b"input" => &mut block.input,
+                b"tool_use_id" => &mut block.tool_use_id,
+                b"is_error" => &mut block.is_error,
+                _ => return,
+            };
+            *slot = cursor.skip();
+        });
+        blocks.push(block);
+    });
+    blocks
 }
 
 struct Writer<'o> {
@@ -114,11 +167,12 @@ impl Writer<'_> {
         if let Some(text) = content.content() {
             parts.push_text(text);
         }
-        for block in content.items().filter(|block| block.get("type").unwrap_or_default().is("tool_result")) {
+        let blocks = read_blocks(content);
+        for block in blocks.iter().filter(|block| block.kind.is("tool_result")) {
             self.push_result(block, &mut parts, at)?;
         }
-        for (place, block) in content.items().enumerate() {
-            if !block.get("type").unwrap_or_default().is("tool_result") {
+        for (place, block) in blocks.iter().enumerate() {
+            if !block.kind.is("tool_result") {
                 self.push_block(block, &mut parts, || format!("messages[{at}].content[{place}]"))?;
             }
         }
@@ -142,19 +196,21 @@ impl Writer<'_> {
     }
 
     /// A tool result as a tool message; what is no text goes to `parts`, for the user message that follows.
-    fn push_result(&mut self, block: Raw<'_>, parts: &mut Parts, at: usize) -> Result<(), TranslateError> {
-        let [id, content, is_error] = block.pick(["tool_use_id", "content", "is_error"]);
-        let Some(id) = id.text() else {
+    fn push_result(&mut self, block: &Block<'_>, parts: &mut Parts, at: usize) -> Result<(), TranslateError> {
+        let Some(id) = block.tool_use_id.text() else {
             return Err(TranslateError::client(
                 format!("messages[{at}].content"),
                 "A tool result needs its tool_use_id.",
             ));
         };
         let mut text = Vec::new();
-        push_texts(content, b"\\n", &mut text);
-        for item in content.items() {
-            let kind = item.get("type").unwrap_or_default();
-            if kind.is("image") || kind.is("document") || kind.is("search_result") {
+        if let Some(content) = block.content.content() {
+            text.extend_from_slice(content);
+        }
+        let items = read_blocks(block.content);
+        push_block_texts(&items, b"\\n", &mut text);
+        for item in &items {
+            if item.kind.is("image") || item.kind.is("document") || item.kind.is("search_result") {
                 self.push_block(item, parts, || format!("messages[{at}].content"))?;
             }
         }
@@ -162,7 +218,7 @@ impl Writer<'_> {
         self.out.extend_from_slice(b",\"tool_call_id\":\"");
         push_id(&id, self.out);
         self.out.push(b'"');
-        if is_error.bool() == Some(true) {
+        if block.is_error.bool() == Some(true) {
             text.splice(0..0, if text.is_empty() { b"Error".iter() } else { b"Error: ".iter() }.copied());
         }
         self.push_content(&text);
@@ -172,11 +228,11 @@ impl Writer<'_> {
 
     fn push_block(
         &mut self,
-        block: Raw<'_>,
+        block: &Block<'_>,
         parts: &mut Parts,
         path: impl Fn() -> String,
     ) -> Result<(), TranslateError> {
-        let [kind, text, source, title, content] = block.pick(["type", "text", "source", "title", "content"]);
+        let &Block { kind, text, source, title, content, .. } = block;
         match kind.content() {
             Some(b"text") => parts.push_text(text.content().unwrap_or(b"")),
             Some(b"image") => push_image(source, parts, &path)?,
@@ -201,10 +257,13 @@ impl Writer<'_> {
 
     fn push_assistant(&mut self, content: Raw<'_>, at: usize) -> Result<(), TranslateError> {
         let mut text = Vec::new();
-        push_texts(content, b"", &mut text);
+        if let Some(content) = content.content() {
+            text.extend_from_slice(content);
+        }
+        let blocks = read_blocks(content);
+        push_block_texts(&blocks, b"", &mut text);
         let mut calls = Vec::new();
-        for (place, block) in content.items().enumerate() {
-            let [kind, id, name, input] = block.pick(["type", "id", "name", "input"]);
+        for (place, &Block { kind, id, name, input, .. }) in blocks.iter().enumerate() {
             match kind.content() {
                 Some(b"tool_use") => {
                     let Some(id) = id.text().filter(|_| name.kind() == Some(Kind::String)) else {
@@ -245,18 +304,21 @@ impl Writer<'_> {
 
 /// Appends the text of a string or of all text blocks, still escaped, with `between` among them.
 fn push_texts(content: Raw<'_>, between: &[u8], out: &mut Vec<u8>) {
-    if let Some(text) = content.content() {
-        out.extend_from_slice(text);
-        return;
+    match content.content() {
+        Some(text) => out.extend_from_slice(text),
+        None => push_block_texts(&read_blocks(content), between, out),
     }
-    let start = out.len();
-    for block in content.items() {
-        let [kind, text] = block.pick(["type", "text"]);
-        if let Some(text) = text.content().filter(|text| kind.is("text") && !text.is_empty()) {
-            if out.len() > start {
+}
+
+fn push_block_texts(blocks: &[Block<'_>], between: &[u8], out: &mut Vec<u8>) {
+    let mut first = true;
+    for block in blocks.iter().filter(|block| block.kind.is("text")) {
+        if let Some(text) = block.text.content().filter(|text| !text.is_empty()) {
+            if !first {
                 out.extend_from_slice(between);
             }
             out.extend_from_slice(text);
+            first = false;
         }
     }
 }

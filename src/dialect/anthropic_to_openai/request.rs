@@ -53,7 +53,7 @@ pub fn translate_request(
     options: &TranslateOptions<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Translated, TranslateError> {
-    let root = Raw::of(body);
+    let root = Raw::of_valid(body);
     if !json::valid(body) || root.kind() != Some(Kind::Object) {
         return Err(TranslateError::client(
             "",

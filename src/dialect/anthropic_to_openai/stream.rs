@@ -183,7 +183,7 @@ impl StreamTranslator {
             return Err(BrokenStream::NotJson);
         }
         let [id, model, choices, counts, groq, error, object] =
-            Raw::of(data).pick(["id", "model", "choices", "usage", "x_groq", "error", "object"]);
+            Raw::of_valid(data).pick(["id", "model", "choices", "usage", "x_groq", "error", "object"]);
         if is_error || !error.is_empty() || object.is("error") {
             return Ok(self.fail(bytes, out));
         }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use super::claude::Claude;
 use super::{TranslateError, media};
-use crate::dialect::json::{self, Kind, Raw, push_escaped, push_string};
+use crate::dialect::json::{self, Cursor, Kind, Raw, push_escaped, push_string};
 
 /// What stands in for a turn that has to be there and has no text.
 const EMPTY_TURN: &str = "(empty)";
@@ -49,9 +49,13 @@ pub(super) enum Cache<'j> {
 pub(super) struct Caches(u8);
 
 impl Caches {
-    /// The breakpoint on a part, a message or a tool, if it has one and there is room.
-    pub fn take<'j>(&mut self, holder: Raw<'j>) -> Option<Cache<'j>> {
-        let [own, breakpoint] = holder.pick(["cache_control", "prompt_cache_breakpoint"]);
+    /// The breakpoint on a part or a tool, if it has one and there is room.
+    pub fn take_of<'j>(&mut self, holder: Raw<'j>) -> Option<Cache<'j>> {
+        self.take(holder.pick(["cache_control", "prompt_cache_breakpoint"]))
+    }
+
+    /// The breakpoint in `cache_control` or `prompt_cache_breakpoint`, if there is room.
+    pub fn take<'j>(&mut self, [own, breakpoint]: [Raw<'j>; 2]) -> Option<Cache<'j>> {
         let cache = if own.kind() == Some(Kind::Object) {
             Cache::Own(own)
         } else if breakpoint.kind() == Some(Kind::Object) {
@@ -97,7 +101,7 @@ enum Role {
 struct Message<'j> {
     role: Role,
     at: usize,
-    whole: Raw<'j>,
+    cache: [Raw<'j>; 2],
     content: Raw<'j>,
     refusal: Raw<'j>,
     tool_calls: Raw<'j>,
@@ -177,23 +181,30 @@ fn gather<'j>(messages: Raw<'j>, said: &mut Said<'j>) -> Result<Vec<Message<'j>>
     if messages.kind() != Some(Kind::Array) {
         return Err(TranslateError::client("messages", "A list of messages is needed here."));
     }
-    let mut conversation = Vec::new();
-    for (at, whole) in messages.items().enumerate() {
-        let mut message = Message { at, whole, ..Message::default() };
+    let mut read = Vec::new();
+    Cursor::new(messages.bytes()).array(|cursor| {
+        let mut message = Message { at: read.len(), ..Message::default() };
         let (mut role, mut has_audio) = (Raw::default(), false);
-        whole.members(|name, value| match name {
-            b"role" => role = value,
-            b"content" => message.content = value,
-            b"refusal" => message.refusal = value,
-            b"tool_calls" => message.tool_calls = value,
-            b"function_call" => message.function_call = value,
-            b"tool_call_id" => message.call_id = value,
-            b"name" => message.name = value,
-            b"thinking_blocks" => message.thinking_blocks = value,
-            b"reasoning_details" => message.reasoning_details = value,
-            b"audio" => has_audio = !value.is_empty(),
+        cursor.object(|cursor, name| match name {
+            b"role" => role = cursor.skip(),
+            b"content" => message.content = cursor.skip(),
+            b"refusal" => message.refusal = cursor.skip(),
+            b"tool_calls" => message.tool_calls = cursor.skip(),
+            b"function_call" => message.function_call = cursor.skip(),
+            b"tool_call_id" => message.call_id = cursor.skip(),
+            b"name" => message.name = cursor.skip(),
+            b"thinking_blocks" => message.thinking_blocks = cursor.skip(),
+            b"reasoning_details" => message.reasoning_details = cursor.skip(),
+            b"cache_control" => message.cache[0] = cursor.skip(),
+            b"prompt_cache_breakpoint" => message.cache[1] = cursor.skip(),
+            b"audio" => has_audio = !cursor.skip().is_empty(),
             _ => {}
         });
+        read.push((message, role, has_audio));
+    });
+    let mut conversation = Vec::with_capacity(read.len());
+    for (mut message, role, has_audio) in read {
+        let at = message.at;
         message.role = match role.content() {
             Some(b"system" | b"developer") => {
                 gather_system(&message, said)?;
@@ -225,7 +236,7 @@ fn gather<'j>(messages: Raw<'j>, said: &mut Said<'j>) -> Result<Vec<Message<'j>>
 fn gather_system<'j>(message: &Message<'j>, said: &mut Said<'j>) -> Result<(), TranslateError> {
     if message.content.kind() == Some(Kind::String) {
         if !message.content.is_blank() {
-            let cache_control = said.caches.take(message.whole);
+            let cache_control = said.caches.take(message.cache);
             said.system.push(Text { text: message.content, cache_control });
         }
         return Ok(());
@@ -239,7 +250,7 @@ fn gather_system<'j>(message: &Message<'j>, said: &mut Said<'j>) -> Result<(), T
             ));
         }
         if !text.is_blank() {
-            let cache_control = said.caches.take(part);
+            let cache_control = said.caches.take_of(part);
             said.system.push(Text { text, cache_control });
         }
     }
@@ -325,7 +336,7 @@ impl Writer<'_> {
             push_id(id, self.out);
             self.out.push(b'"');
             self.push_result_content(message)?;
-            let cache = self.caches.take(message.whole);
+            let cache = self.caches.take(message.cache);
             push_cache(cache, self.out);
             self.out.push(b'}');
         }
@@ -397,7 +408,7 @@ impl Writer<'_> {
             None | Some(Kind::Null) => {}
             Some(Kind::String) => {
                 if !message.content.is_blank() {
-                    let cache_control = self.caches.take(message.whole);
+                    let cache_control = self.caches.take(message.cache);
                     blocks.next(self.out);
                     push_text_block(&Text { text: message.content, cache_control }, self.out);
                 }
@@ -431,7 +442,7 @@ impl Writer<'_> {
                     return Err(TranslateError::client(path(), "A text part needs its text."));
                 }
                 if !text.is_blank() {
-                    let cache_control = self.caches.take(part);
+                    let cache_control = self.caches.take_of(part);
                     blocks.next(self.out);
                     push_text_block(&Text { text, cache_control }, self.out);
                 }
@@ -465,7 +476,7 @@ impl Writer<'_> {
             }
             None => return Err(TranslateError::client(path(), "A part needs a type.")),
         }
-        let cache = self.caches.take(part);
+        let cache = self.caches.take_of(part);
         push_cache(cache, self.out);
         self.out.push(b'}');
         Ok(())

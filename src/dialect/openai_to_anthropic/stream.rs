@@ -178,8 +178,15 @@ impl StreamTranslator {
         if !is_error && !json::valid(data) {
             return Err(BrokenStream::NotJson);
         }
-        let [kind, message, index, block, delta, counts, error] =
-            Raw::of(data).pick(["type", "message", "index", "content_block", "delta", "usage", "error"]);
+        let [kind, message, index, block, delta, counts, error] = Raw::of_valid(data).pick([
+            "type",
+            "message",
+            "index",
+            "content_block",
+            "delta",
+            "usage",
+            "error",
+        ]);
         let index = index.count().unwrap_or(0);
         match kind.content().unwrap_or(event.event) {
             _ if is_error || kind.is("error") || !error.is_empty() => {

@@ -1,0 +1,1 @@
+//! Hostile and odd requests on the wire.

@@ -1,0 +1,1 @@
+//! Every endpoint that is served, and what the gateway answers itself.
