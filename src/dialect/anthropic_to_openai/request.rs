@@ -224,11 +224,8 @@ fn push_sampling(request: &Request<'_>, model: Model, dropped: &mut Dropped, out
     for (name, value) in [("temperature", request.temperature), ("top_p", request.top_p)] {
         match value.number() {
             None => {}
-            Some(number) if model.reasons => {
-                if number != 1.0 {
-                    dropped.add(name);
-                }
-            }
+            Some(number) if model.reasons && number == 1.0 => {}
+            Some(_) if model.reasons => dropped.add(name),
             Some(_) => {
                 out.extend_from_slice(b",\"");
                 out.extend_from_slice(name.as_bytes());
