@@ -5,23 +5,25 @@
 //! forwarded as they come, one write per batch, unchanged. A stream that breaks ends with one error event in the
 //! client's dialect and without a clean end: no `[DONE]`, no last chunk.
 //!
-//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected.
+//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected,
+//! where it passes unchanged, and held up to `limits.event` where it has to be translated.
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
-use crate::dialect::openai_to_anthropic::StreamTranslator;
 use crate::dialect::{EventKind, StreamWatch};
 use crate::net::gather::{Gather, MAX_PIECES, Side};
 use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Failure, Outcome, Signal, Success, TimeoutKind, What, attribute};
-use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, ChunkLimits, Decoder, LAST_CHUNK, write_chunk_size};
-use crate::wire::framing::Body;
+use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
 use crate::wire::sse::Splitter;
 
 use super::answer::push_reply_fields;
 use super::client::After;
-use super::exchange::{Ended, Exchange, kind_for_policy, overhead_us};
-use super::outbound::{Back, Outbound};
+use super::exchange::{Ended, Exchange, overhead_us};
+use super::failure::kind_for_policy;
+use super::framing::Framing;
+use super::outbound::Outbound;
 use super::respond;
+use super::translation::StreamTranslator;
 use super::upstream::{Broken, Call, Received, Reply};
 
 /// Bytes of preamble held back while no content has come.
@@ -34,46 +36,6 @@ const HIDDEN_MAX: usize = 4;
 
 // A batch is a head, a size line, the pieces between hidden ranges, and an end.
 const _: () = assert!(HIDDEN_MAX + 4 <= MAX_PIECES);
-
-/// How the provider delimits the stream.
-enum Framing {
-    Chunked(Decoder),
-    Length(u64),
-    UntilClose,
-}
-
-impl Framing {
-    fn of(body: Body) -> Framing {
-        match body {
-            Body::Chunked => Framing::Chunked(Decoder::new(ChunkLimits::response())),
-            Body::Length(length) => Framing::Length(length),
-            Body::None => Framing::Length(0),
-            Body::UntilClose => Framing::UntilClose,
-        }
-    }
-
-    /// Takes the framing off the bytes from `from` on; returns the end of the payload and whether the body is over.
-    fn strip(&mut self, read: &mut Buf, from: usize, excess: &mut bool) -> Result<(usize, bool), What> {
-        let arrived = read.len() - from;
-        match self {
-            Framing::Chunked(decoder) => {
-                let progress = decoder.decode(&mut read.filled_mut()[from..]).map_err(|_| What::Truncated)?;
-                *excess |= progress.done && progress.consumed < arrived;
-                read.truncate(from + progress.payload);
-                Ok((from + progress.payload, progress.done))
-            }
-            Framing::Length(left) => {
-                let take = (*left).min(arrived as u64);
-                *left -= take;
-                *excess |= take < arrived as u64;
-                let end = from + take as usize;
-                read.truncate(end);
-                Ok((end, *left == 0))
-            }
-            Framing::UntilClose => Ok((read.len(), false)),
-        }
-    }
-}
 
 /// What is made of each event.
 enum Reader {
@@ -134,9 +96,7 @@ pub async fn deliver(
 ) -> Ended {
     let reader = match outbound.back {
         None => Reader::Watch(StreamWatch::new(outbound.api, outbound.dialect)),
-        Some(Back::Chat(back)) => {
-            Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds())))
-        }
+        Some(back) => Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds()))),
     };
     let framing = Framing::of(reply.body);
     let pump = Pump {
@@ -168,24 +128,44 @@ impl Pump<'_, '_> {
                 Err(what) => return self.broken(what).await,
             };
             self.look(&read, end);
-            if over && !self.batch.terminal {
+            if over {
                 self.close_tail(&read, end);
             }
             if self.batch.error && !self.committed {
                 return self.failed_before_commit(&read).await;
             }
-            let held = read.len();
-            if !self.committed && held > HOLD_MAX {
-                self.commit();
-            }
-            let batch = &mut self.batch;
-            if self.committed && held - batch.end > HOLD_MAX && !batch.terminal {
-                // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
-                self.oversized = true;
-                batch.end = held;
+            let (held, pending) = (read.len(), read.len() - self.batch.end);
+            match &self.reader {
+                Reader::Watch(_) => {
+                    if !self.committed && held > HOLD_MAX {
+                        self.commit();
+                    }
+                    if pending > HOLD_MAX && !self.batch.terminal {
+                        // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
+                        self.oversized = true;
+                        self.batch.end = held;
+                    }
+                }
+                Reader::Translate(_) => {
+                    if !self.committed && self.batch.end > HOLD_MAX {
+                        self.commit();
+                    }
+                    // An event can only be said anew once it is whole.
+                    let limit = self.exchange.inbound.plan.live.plan.limits.event_bytes;
+                    if pending > limit as usize {
+                        return self.broken(What::BadBody).await;
+                    }
+                }
             }
             let batch = self.batch;
             let clean = batch.terminal || (over && self.complete());
+            if clean
+                && !batch.terminal
+                && let Reader::Translate(translator) = &mut self.reader
+            {
+                // It said why it stopped, so nothing is missing but the end mark: this cannot fail.
+                let _ = translator.finish(&mut self.translated);
+            }
             if clean && !self.committed {
                 // A whole stream without content: an empty answer is an answer.
                 self.commit();
@@ -218,11 +198,14 @@ impl Pump<'_, '_> {
             };
             read = match self.call.more(self.exchange.client, read, by).await {
                 Ok(Received::More(read)) => read,
-                Ok(Received::End(read)) => {
+                Ok(Received::End(read)) => match &mut self.framing {
                     // The end of the connection is the end of the body only where nothing else marks it.
-                    let by_close = matches!(self.framing, Framing::UntilClose);
-                    return self.ended(read, by_close).await;
-                }
+                    Framing::UntilClose { closed } => {
+                        *closed = true;
+                        read
+                    }
+                    _ => return self.broken(What::Truncated).await,
+                },
                 Err(Broken::ClientGone) => return self.client_left(),
                 Err(Broken::Stale) => return self.broken(What::Reset).await,
                 Err(Broken::Failed(what)) => return self.broken(what).await,
@@ -256,8 +239,8 @@ impl Pump<'_, '_> {
         match &mut self.reader {
             Reader::Watch(watch) => watch.event(event),
             Reader::Translate(translator) => match translator.event(event, &mut self.translated) {
-                Ok(kind) => kind,
-                Err(_) => {
+                Some(kind) => kind,
+                None => {
                     self.garbled = true;
                     EventKind::Error
                 }
@@ -287,7 +270,7 @@ impl Pump<'_, '_> {
     fn close_tail(&mut self, read: &Buf, end: usize) {
         let start = self.batch.end;
         let tail = read.filled().get(start..end).unwrap_or_default();
-        if tail.is_empty() {
+        if tail.is_empty() || self.batch.terminal || self.batch.error || self.oversized {
             return;
         }
         let whole = self.splitter.finish();
@@ -298,10 +281,11 @@ impl Pump<'_, '_> {
         }
     }
 
-    fn complete(&self) -> bool {
-        match &self.reader {
+    /// Whether a stream that is over without its end mark is whole all the same; a translated one gets its end then.
+    fn complete(&mut self) -> bool {
+        match &mut self.reader {
             Reader::Watch(watch) => watch.ended(),
-            Reader::Translate(translator) => translator.ended(),
+            Reader::Translate(translator) => translator.ended() && translator.finish(&mut self.translated),
         }
     }
 
@@ -402,27 +386,6 @@ impl Pump<'_, '_> {
         Ended::failed_with(Signal::ErrorInOk { kind, retry_after_us, stream: true }, error)
     }
 
-    /// The connection ended.
-    async fn ended(mut self, read: Buf, by_close: bool) -> Ended {
-        let end = read.len();
-        if by_close {
-            self.close_tail(&read, end);
-            if self.batch.error && !self.committed {
-                return self.failed_before_commit(&read).await;
-            }
-            if self.batch.terminal || (self.complete() && !self.batch.error) {
-                if !self.committed {
-                    self.commit();
-                }
-                return match self.forward(read, true).await {
-                    Some(read) => self.finish(read, true).await,
-                    None => self.client_left(),
-                };
-            }
-        }
-        self.broken(What::Truncated).await
-    }
-
     /// The stream broke. Before commit that is a failed attempt; after it the client is told and cut off.
     async fn broken(mut self, what: What) -> Ended {
         if self.committed {
@@ -438,6 +401,10 @@ impl Pump<'_, '_> {
         self.call.spoil();
         if what != What::StreamError {
             let mut event = Vec::with_capacity(256);
+            if self.oversized {
+                // Half of an event is out: it ends here, so that the error is an event of its own.
+                event.extend_from_slice(b"\n\n");
+            }
             let message = match what {
                 What::Timeout(_) => "the provider stopped sending in the middle of its answer",
                 _ => "the provider's connection broke in the middle of its answer",
@@ -476,7 +443,7 @@ impl Pump<'_, '_> {
         if !over {
             self.drain(read).await;
         }
-        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose) {
+        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose { .. }) {
             self.call.spoil();
         }
         self.call.end(self.exchange.client).await;

@@ -101,7 +101,7 @@ impl Flight {
             if door != Door::Probe {
                 return Ok(None);
             }
-            let limits = self.limits(core, target, now_us);
+            let limits = self.limits(core, target, now_us, true);
             // The lease outlasts the attempt's own limit by a second, so that its timeout is booked first.
             let lease_until_us = limits.first_token_by_us.saturating_add(super::settings::SECOND_US);
             let ticket = cells.breaker.claim_probe(now_us, lease_until_us);

@@ -26,6 +26,10 @@ use super::ids::{KeyId, ProviderId, SlotId, StaticId};
 use super::settings::CHAIN_MAX;
 use super::state::Core;
 
+/// A probe has this many times the median of its target, and at least ten seconds.
+const PROBE_MEDIANS: u64 = 8;
+const PROBE_MIN_US: u64 = 10_000_000;
+
 /// What is known of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ask {
@@ -65,7 +69,8 @@ pub struct Attempt {
     pub connect_by_us: u64,
     /// The first content must be there by then. Equals `answer_by_us` when not streaming.
     pub first_token_by_us: u64,
-    /// The whole answer must be there by then: the attempt's own limit when not streaming, else `total_by_us`.
+    /// The whole answer must be there by then: when not streaming the attempt's own limit, and the first-token limit
+    /// while another target is left; else `total_by_us`.
     pub answer_by_us: u64,
     /// Longest silence between two events or reads, microseconds.
     pub token_gap_us: u64,
@@ -407,7 +412,7 @@ impl Flight {
         if live.target != 0 && matches!(reason, Reason::First | Reason::Fallback) {
             self.earn(core, live.target);
         }
-        let limits = self.limits(core, target, now_us);
+        let limits = self.limits(core, target, now_us, live.probe.is_some());
         Step::Attempt(Attempt {
             no,
             provider: target.provider,
@@ -423,16 +428,24 @@ impl Flight {
     }
 
     /// The times of an attempt that starts now; the rest of the attempt is left blank.
-    pub(super) fn limits(&self, core: &Core, target: TargetRef, now_us: u64) -> Attempt {
+    pub(super) fn limits(&self, core: &Core, target: TargetRef, now_us: u64, probe: bool) -> Attempt {
         let limits = &core.settings.providers[usize::from(target.provider.0)].timeouts;
         let total_by_us = self.end_by_us.min(now_us.saturating_add(limits.total_us));
-        let own_us = limits.attempt_us.map_or(u64::MAX, |own| now_us.saturating_add(own));
+        // A probe that hangs holds the only place through the breaker, so it gets what the target usually needs.
+        let usual_us =
+            core.shared.cells(target.slot).and_then(|cells| cells.latency[self.kind()].median_us());
+        let probe_us = usual_us.filter(|_| probe).map_or(u64::MAX, |us| PROBE_MIN_US.max(us * PROBE_MEDIANS));
+        let own_us = now_us.saturating_add(limits.attempt_us.unwrap_or(u64::MAX).min(probe_us));
         let answer_by_us = if self.ask.stream { total_by_us } else { total_by_us.min(own_us) };
-        let first_token_by_us = if self.ask.stream {
-            total_by_us.min(own_us).min(now_us.saturating_add(limits.first_token_us))
-        } else {
-            answer_by_us
-        };
+        let first_us = now_us.saturating_add(limits.first_token_us);
+        // A whole answer has no first token. While another target is left it must come in the time of one, or a
+        // hanging provider would use up the exchange's whole time and the target that is well would have none.
+        let another =
+            (0..self.chain.len()).any(|index| self.left >> index & 1 == 0 && index != usize::from(self.at));
+        let answer_by_us =
+            if self.ask.stream || !another { answer_by_us } else { answer_by_us.min(first_us) };
+        let first_token_by_us =
+            if self.ask.stream { total_by_us.min(own_us).min(first_us) } else { answer_by_us };
         Attempt {
             no: 0,
             provider: target.provider,

@@ -42,6 +42,7 @@ mod random;
 pub mod settings;
 mod settle;
 pub mod shared;
+pub mod simulate;
 mod state;
 pub mod step;
 mod sync;

@@ -12,8 +12,10 @@ use super::scenario::Bar;
 /// Dollars a million tokens, for the spend bars: a middling hosted model.
 const INPUT_USD: f64 = 3.0;
 const OUTPUT_USD: f64 = 15.0;
-/// A scaled time bar is met within this much: below it the machine's own jitter decides.
+/// What a time bar of a run on a fast clock allows besides: the machine's own jitter is not scaled.
 const JITTER: Duration = Duration::from_millis(150);
+/// Bars about what the gateway has learnt do not begin earlier: its clocks are not scaled.
+const LEARNT: Duration = Duration::from_secs(2);
 /// The longest that a refusal may tell a client to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -64,8 +66,13 @@ impl Measured<'_> {
         time.mul_f64(self.scale)
     }
 
+    /// A time bar on this run's clock.
+    fn limit(&self, at_most: Duration) -> Duration {
+        self.scaled(at_most) + JITTER.mul_f64((1.0 - self.scale).max(0.0))
+    }
+
     fn due_after(&self, after: Duration) -> impl Iterator<Item = &Sample> {
-        let after = self.scaled(after);
+        let after = self.scaled(after).max(LEARNT.min(after));
         self.samples.iter().filter(move |sample| sample.due >= after)
     }
 
@@ -121,13 +128,13 @@ pub(super) fn check(bar: &Bar, run: &Measured<'_>) -> Check {
         }
         Bar::SlowestAnswer { at_most } => {
             let slowest = times(run.samples, |sample| Some(sample.ended)).into_iter().max();
-            within("slowest answer", slowest, run.scaled(at_most).max(JITTER))
+            within("slowest answer", slowest, run.limit(at_most))
         }
         Bar::SlowAnswers { at_most, after } => {
             let late: Vec<Sample> = run.due_after(after).copied().collect();
             let p99 = percentile(times(&late, |sample| Some(sample.ended)), 0.99);
             let name = format!("99 % of answers after {}", show(after));
-            within(&name, p99, run.scaled(at_most).max(JITTER))
+            within(&name, p99, run.limit(at_most))
         }
         Bar::RefusedWithin { at_most, after } => {
             let refusals = run.due_after(after).filter(|s| matches!(s.outcome, Outcome::Refused { .. }));
@@ -169,7 +176,7 @@ fn retry_after_told(run: &Measured<'_>, after: Duration) -> Check {
 fn probes(run: &Measured<'_>, at_most: u64, after: Duration) -> Check {
     let name = "calls to the provider while it is down";
     let (Some(first), Some(healthy)) = (run.counts.first(), run.healthy_at) else { return missing(name) };
-    let from = run.start + run.scaled(after);
+    let from = run.start + run.scaled(after).max(LEARNT.min(after));
     let inside = first.buckets.iter().filter(|bucket| bucket.start >= from && bucket.last_seen < healthy);
     at_most_count(name, inside.map(|bucket| bucket.requests).sum(), at_most)
 }

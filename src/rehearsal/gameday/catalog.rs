@@ -118,7 +118,7 @@ fn healthy_and_limited() -> Vec<Scenario> {
             "prompts of 200,000 tokens in a brownout",
             "brownout:rate=0.3,retry-after=60",
         )
-        .load(Load { prompt_bytes: 800_000, streams: 0.5, ..Load::steady(2.0, s(120)) })
+        .load(Load { prompt_bytes: 800_000, streams: 0.5, ..Load::steady(20.0, s(120)) })
         .bar(Bar::InsideRetryAfter)
         .bar(Bar::Spend { at_most: 1.05 }),
     ]
@@ -131,7 +131,7 @@ fn slow_and_down() -> Vec<Scenario> {
             .wish(Wish::AttemptTimeout(s(8)))
             .bar(Bar::SlowestAnswer { at_most: ms(8_500) }),
         with_fallback("slow-calls", "the same, and slow calls open the breaker", "slow:+15s")
-            .load(Load::steady(50.0, s(120)))
+            .load(Load::steady(50.0, s(120)).at_least(s(10)))
             .wish(Wish::AttemptTimeout(s(8)))
             .wish(Wish::SlowCall(s(5)))
             .bar(Bar::SlowestAnswer { at_most: ms(8_500) })
@@ -152,25 +152,35 @@ fn slow_and_down() -> Vec<Scenario> {
             .bar(Bar::RefusedWithin { at_most: ms(5), after: s(10) })
             .bar(Bar::RetryAfterTold { after: s(10) })
             .bar(Bar::RecoveredWithin { at_most: s(30) }),
+        other_dialect(),
         both_down(),
         with_fallback("hang", "connections are accepted, nothing is answered", "hang")
-            .load(Load { patience: s(60), ..Load::steady(20.0, s(120)) })
+            .load(Load { patience: s(60), ..Load::steady(50.0, s(120)).at_least(s(10)) })
             .wish(Wish::AttemptTimeout(s(8)))
             .bar(Bar::SlowestAnswer { at_most: ms(8_500) })
             .bar(Bar::SlowAnswers { at_most: ms(1_000), after: s(30) }),
         with_fallback("refused", "connections are refused", "refuse")
             .bar(Bar::SlowestAnswer { at_most: ms(1_000) }),
         with_fallback("blackhole", "connections never complete", "blackhole")
+            .wish(Wish::ConnectTimeout(s(2)))
             .bar(Bar::SlowestAnswer { at_most: ms(3_500) }),
         with_fallback(
             "late-first-event",
             "the head comes at once, the first event 15 s later",
             "first-event-late:15s",
         )
-        .load(Load { streams: 1.0, ..Load::steady(20.0, s(60)) })
+        .load(Load { streams: 1.0, ..Load::steady(20.0, s(60)).at_least(s(10)) })
         .wish(Wish::AttemptTimeout(s(8)))
         .bar(Bar::SlowestAnswer { at_most: ms(8_500) }),
     ]
+}
+
+/// The fallback speaks another language, and the clients do not notice.
+fn other_dialect() -> Scenario {
+    let title = "503, and the next provider speaks the Anthropic dialect";
+    let mut scenario = with_fallback("other-dialect", title, "down:503");
+    scenario.providers[1].anthropic = true;
+    scenario
 }
 
 fn both_down() -> Scenario {
@@ -180,6 +190,7 @@ fn both_down() -> Scenario {
         .bar(Bar::Spend { at_most: 0.0 });
     scenario.bars.retain(|bar| !matches!(bar, Bar::Lost { .. }));
     scenario.providers[1].program = "down:503";
+    scenario.load = scenario.load.at_least(s(20));
     scenario
 }
 
@@ -219,7 +230,7 @@ fn broken_answers() -> Vec<Scenario> {
         with_fallback("empty", "200 and nothing", "empty-200"),
         with_fallback("bad-heads", "heads that break HTTP", "bad-head:length-and-chunked"),
         with_fallback("huge-heads", "600 KB of header fields", "huge-head:600000")
-            .load(Load::steady(10.0, s(60))),
+            .load(Load::steady(10.0, s(60)).at_least(s(10))),
         with_fallback(
             "idle-close",
             "kept-alive connections close just when they are used",
@@ -254,7 +265,7 @@ fn clients() -> Vec<Scenario> {
                 retries: 2,
                 idempotency: true,
                 streams: 0.0,
-                ..Load::steady(5.0, s(60))
+                ..Load::steady(5.0, s(60)).at_least(s(10))
             })
             .bar(Bar::Lost { at_most: 0 })
             .bar(Bar::Amplification { at_most: 1.0 })
@@ -263,7 +274,7 @@ fn clients() -> Vec<Scenario> {
     vec![
         retries,
         alone("bail-out", "a build step must give up after two failures", "down:503")
-            .load(Load { step: Some("triage"), streams: 0.0, ..Load::steady(10.0, s(30)) })
+            .load(Load { step: Some("triage"), streams: 0.0, ..Load::steady(10.0, s(30)).at_least(s(5)) })
             .wish(Wish::StepFailures(2))
             .bar(Bar::RefusedWithin { at_most: ms(5), after: s(2) })
             .bar(Bar::UpstreamCalls { at_most: 3 }),

@@ -4,10 +4,18 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::scenario::{Scenario, Wish};
+use super::scenario::{ProviderPlan, Scenario, Wish};
 
-/// The model that every client asks for and every provider has.
-pub(super) const MODEL: &str = "gpt-4o-mini";
+/// The model that a provider is asked for, by dialect.
+fn model(plan: &ProviderPlan) -> String {
+    format!("{}/{}", plan.name, if plan.anthropic { "claude-haiku-4-5" } else { "gpt-4o-mini" })
+}
+
+/// The model that every client asks for.
+pub(super) fn asked_model(scenario: &Scenario) -> String {
+    scenario.providers.first().map(model).unwrap_or_default()
+}
+
 /// Shortest timeout that a scaled run sets: below it the machine's own jitter decides.
 const SHORTEST: Duration = Duration::from_millis(50);
 
@@ -17,7 +25,7 @@ pub fn config(scenario: &Scenario, providers: &[SocketAddr], scale: f64) -> Stri
     for (plan, addr) in scenario.providers.iter().zip(providers) {
         let host = plan.host.map_or_else(|| addr.to_string(), |host| format!("{host}:{}", addr.port()));
         let _ = writeln!(yaml, "  {}:", plan.name);
-        let _ = writeln!(yaml, "    dialect: openai");
+        let _ = writeln!(yaml, "    dialect: {}", if plan.anthropic { "anthropic" } else { "openai" });
         if !plan.keys.is_empty() {
             let _ = writeln!(yaml, "    keys:");
             for key in plan.keys {
@@ -27,7 +35,7 @@ pub fn config(scenario: &Scenario, providers: &[SocketAddr], scale: f64) -> Stri
         let _ = writeln!(yaml, "    network_config:");
         let _ = writeln!(yaml, "      base_url: http://{host}/v1");
     }
-    let names: Vec<String> = scenario.providers.iter().map(|plan| format!("{}/{MODEL}", plan.name)).collect();
+    let names: Vec<String> = scenario.providers.iter().map(model).collect();
     if names.len() > 1 {
         let _ = writeln!(yaml, "fallbacks:\n  - model: \"{}\"\n    targets:", names[0]);
         for name in &names {
@@ -43,6 +51,9 @@ fn wishes(yaml: &mut String, wishes: &[Wish], scale: f64) {
     let mut timeouts = String::new();
     for wish in wishes {
         match wish {
+            Wish::ConnectTimeout(limit) => {
+                let _ = writeln!(timeouts, "  connect: {}", time(*limit));
+            }
             Wish::AttemptTimeout(limit) => {
                 let _ = writeln!(timeouts, "  attempt: {}", time(*limit));
             }

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::super::counts::Counts;
-use super::super::mock::{Mock, MockOptions, Pacing};
+use super::super::mock::{Dialects, Mock, MockOptions, Pacing};
 use super::super::program::Program;
 use super::bars::{Measured, check};
 use super::catalog::scenarios;
-use super::config::{MODEL, config};
+use super::config::{asked_model, config};
 use super::load::{Plan, Sample, Tally, drive};
 use super::scenario::Scenario;
 use super::verdict::{Figures, Report, Verdict};
@@ -23,8 +23,6 @@ const TOKENS: usize = 20;
 /// How finely providers count over time, on the unscaled clock, and at the finest.
 const BUCKET: Duration = Duration::from_millis(250);
 const BUCKET_LEAST: Duration = Duration::from_millis(20);
-/// Shortest load: below it there is nothing to measure.
-const LOAD_LEAST: Duration = Duration::from_secs(2);
 /// What a gateway may need to close what its last client left.
 const CLEAN_UP: Duration = Duration::from_secs(1);
 const REDRAW: Duration = Duration::from_millis(250);
@@ -155,10 +153,10 @@ fn run_one(
         scale: options.scale,
         target,
         path_prefix: &path_prefix,
-        model: &format!("{}/{MODEL}", scenario.providers[0].name),
+        model: &asked_model(scenario),
         seed: options.seed,
         start: begin,
-        until: (begin + load.duration.mul_f64(options.scale).max(LOAD_LEAST)).max(tail),
+        until: (begin + load.duration.mul_f64(options.scale).max(load.least)).max(tail),
     };
     let samples = play(&plan, scenario, place, &mocks, &gateway, watch)?;
     let counts = settled(&mocks);
@@ -207,7 +205,8 @@ fn providers(scenario: &Scenario, options: &Options) -> Result<Vec<Mock>, String
         };
         let bucket = BUCKET.mul_f64(options.scale).max(BUCKET_LEAST);
         let seed = options.seed ^ (n as u64) << 32;
-        Mock::start(MockOptions { listen, pacing, bucket, seed, ..MockOptions::default() })
+        let dialects = if scenario.providers[n].anthropic { Dialects::Anthropic } else { Dialects::OpenAi };
+        Mock::start(MockOptions { listen, pacing, bucket, seed, dialects, ..MockOptions::default() })
             .map_err(|error| format!("a provider cannot listen on {listen}: {error}"))
     };
     (0..scenario.providers.len()).map(start).collect()

@@ -34,12 +34,16 @@ pub struct ProviderPlan {
     pub keys: &'static [&'static str],
     /// Written instead of the provider's own address; for names that do not resolve.
     pub host: Option<&'static str>,
+    /// It speaks the Anthropic dialect alone; else the OpenAI dialect alone.
+    pub anthropic: bool,
 }
 
 /// Something the gateway must be configured with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Wish {
+    /// How long a connection may take to be made.
+    ConnectTimeout(Duration),
     /// `default_request_timeout_in_seconds`.
     AttemptTimeout(Duration),
     /// Longest silence between two events.
@@ -138,7 +142,7 @@ pub enum Bar {
 impl ProviderPlan {
     /// A provider that is well.
     pub const fn well(name: &'static str) -> ProviderPlan {
-        ProviderPlan { name, program: "ok", keys: &["sk-rehearsal-first-0001"], host: None }
+        ProviderPlan { name, program: "ok", keys: &["sk-rehearsal-first-0001"], host: None, anthropic: false }
     }
 
     /// A provider that runs this program.

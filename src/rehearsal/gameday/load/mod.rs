@@ -18,6 +18,9 @@ pub struct Load {
     pub rate: f64,
     /// How long new requests are sent.
     pub duration: Duration,
+    /// Requests are sent for at least this long on the real clock, so that a scaled run has enough to measure and the
+    /// gateway's own clocks, which are not scaled, have time.
+    pub least: Duration,
     /// After the providers are well again, requests are sent for at least this long on the real clock.
     pub tail: Duration,
     /// Share of requests that ask for a stream, 0 to 1.
@@ -93,6 +96,7 @@ impl Load {
         Load {
             rate,
             duration,
+            least: Duration::from_secs(3),
             tail: Duration::ZERO,
             streams: 0.7,
             prompt_bytes: 400,
@@ -102,6 +106,12 @@ impl Load {
             step: None,
             api: Api::Chat,
         }
+    }
+
+    /// The same, kept up for at least this long on the real clock.
+    pub const fn at_least(mut self, least: Duration) -> Load {
+        self.least = least;
+        self
     }
 
     /// The same, kept up for this long on the real clock after the providers are well again.
