@@ -4,40 +4,59 @@
 //! the words, since OpenAI wants them right behind the calls. Tool messages hold text only, so images among the results
 //! are shown in the user message that follows.
 
+use super::media::{push_document, push_image};
 use crate::dialect::json::{Cursor, Kind, Raw, push_escaped, push_string};
 use crate::dialect::translate::{Dropped, TranslateError};
 
 /// Longest id of a tool call that OpenAI takes.
 const MAX_ID: usize = 40;
 
+/// One message as it was read.
+#[derive(Clone, Default)]
+pub(super) struct Read<'j> {
+    role: Raw<'j>,
+    content: Content<'j>,
+}
+
+/// What a message holds.
+#[derive(Clone, Default)]
+struct Content<'j> {
+    /// The whole of it, where it is a string.
+    text: Raw<'j>,
+    blocks: Vec<Block<'j>>,
+}
+
+/// Reads the list of messages in the walk over the request; `None` when it is no list.
+pub(super) fn read<'j>(cursor: &mut Cursor<'j>) -> Option<Vec<Read<'j>>> {
+    let mut list = Vec::new();
+    let is_list = cursor.array(|cursor| {
+        let mut read = Read::default();
+        cursor.object(|cursor, name| match name {
+            b"role" => read.role = cursor.skip(),
+            b"content" if cursor.peek() == Some(b'[') => read.content.blocks = read_blocks(cursor),
+            b"content" => read.content.text = cursor.skip(),
+            _ => {}
+        });
+        list.push(read);
+    });
+    is_list.then_some(list)
+}
+
 /// Appends `messages`, the system prompt first.
 pub(super) fn push(
     system: Raw<'_>,
-    messages: Raw<'_>,
+    messages: &[Read<'_>],
     dropped: &mut Dropped,
     out: &mut Vec<u8>,
 ) -> Result<(), TranslateError> {
-    if messages.kind() != Some(Kind::Array) {
-        return Err(TranslateError::client("messages", "A list of messages is needed here."));
-    }
     let mut writer = Writer { out, dropped, first: true };
     writer.out.extend_from_slice(b",\"messages\":[");
     writer.push_system(system);
-    let mut read = Vec::new();
-    Cursor::new(messages.bytes()).array(|cursor| {
-        let (mut role, mut content) = (Raw::default(), Raw::default());
-        cursor.object(|cursor, name| match name {
-            b"role" => role = cursor.skip(),
-            b"content" => content = cursor.skip(),
-            _ => {}
-        });
-        read.push((role, content));
-    });
-    for (at, (role, content)) in read.into_iter().enumerate() {
+    for (at, Read { role, content }) in messages.iter().enumerate() {
         match role.content() {
             Some(b"user") => writer.push_user(content, at)?,
             Some(b"assistant") => writer.push_assistant(content, at)?,
-            Some(b"system") => writer.push_system(content),
+            Some(b"system") => writer.push_system_texts(content.text, &content.blocks),
             _ => {
                 return Err(TranslateError::client(
                     format!("messages[{at}].role"),
@@ -66,12 +85,9 @@ struct Block<'j> {
 }
 
 /// Reads the blocks of a content list in one walk; none when it is no list.
-fn read_blocks(content: Raw<'_>) -> Vec<Block<'_>> {
+fn read_blocks<'j>(cursor: &mut Cursor<'j>) -> Vec<Block<'j>> {
     let mut blocks = Vec::new();
-    if content.kind() != Some(Kind::Array) {
-        return blocks;
-    }
-    Cursor::new(content.bytes()).array(|cursor| {
+    cursor.array(|cursor| {
         let mut block = Block::default();
         cursor.object(|cursor, name| {
             let slot = match name {
@@ -102,7 +118,7 @@ struct Writer<'o> {
 
 /// The blocks of a user turn that are not tool results, as parts; with what was taken out of the results.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     json: Vec<u8>,
     count: usize,
     /// The only part is this text, which is then sent as a plain string: all servers take that.
@@ -110,7 +126,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn next(&mut self) -> &mut Vec<u8> {
+    pub fn next(&mut self) -> &mut Vec<u8> {
         if self.count > 0 {
             self.json.push(b',');
         }
@@ -120,7 +136,7 @@ impl Parts {
     }
 
     /// Adds a text; `escaped` is what stands between its quotes.
-    fn push_text(&mut self, escaped: &[u8]) {
+    pub fn push_text(&mut self, escaped: &[u8]) {
         if escaped.is_empty() {
             return;
         }
@@ -145,10 +161,14 @@ impl Writer<'_> {
         self.out.push(b'"');
     }
 
-    /// The system prompt as one string, which all servers take; blocks are set apart by a blank line.
     fn push_system(&mut self, system: Raw<'_>) {
-        let mut text = Vec::new();
-        push_texts(system, b"\\n\\n", &mut text);
+        self.push_system_texts(system, &read_blocks(&mut Cursor::new(system.bytes())));
+    }
+
+    /// The system prompt as one string, which all servers take; blocks are set apart by a blank line.
+    fn push_system_texts(&mut self, system: Raw<'_>, blocks: &[Block<'_>]) {
+        let mut text = system.content().unwrap_or(b"").to_vec();
+        push_block_texts(blocks, b"\\n\\n", &mut text);
         if !text.is_empty() {
             self.open("system");
             self.push_content(&text);
@@ -162,12 +182,12 @@ impl Writer<'_> {
         self.out.push(b'"');
     }
 
-    fn push_user(&mut self, content: Raw<'_>, at: usize) -> Result<(), TranslateError> {
+    fn push_user(&mut self, content: &Content<'_>, at: usize) -> Result<(), TranslateError> {
         let mut parts = Parts::default();
-        if let Some(text) = content.content() {
+        if let Some(text) = content.text.content() {
             parts.push_text(text);
         }
-        let blocks = read_blocks(content);
+        let blocks = &content.blocks;
         for block in blocks.iter().filter(|block| block.kind.is("tool_result")) {
             self.push_result(block, &mut parts, at)?;
         }
@@ -178,7 +198,7 @@ impl Writer<'_> {
         }
         if parts.count == 0 {
             // A turn of tool results alone; or one of nothing, which is the provider's to judge.
-            if content.content().is_none() {
+            if content.text.content().is_none() {
                 return Ok(());
             }
             parts.json.clear();
@@ -207,7 +227,7 @@ impl Writer<'_> {
         if let Some(content) = block.content.content() {
             text.extend_from_slice(content);
         }
-        let items = read_blocks(block.content);
+        let items = read_blocks(&mut Cursor::new(block.content.bytes()));
         push_block_texts(&items, b"\\n", &mut text);
         for item in &items {
             if item.kind.is("image") || item.kind.is("document") || item.kind.is("search_result") {
@@ -255,13 +275,11 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn push_assistant(&mut self, content: Raw<'_>, at: usize) -> Result<(), TranslateError> {
+    fn push_assistant(&mut self, content: &Content<'_>, at: usize) -> Result<(), TranslateError> {
         let mut text = Vec::new();
-        if let Some(content) = content.content() {
-            text.extend_from_slice(content);
-        }
-        let blocks = read_blocks(content);
-        push_block_texts(&blocks, b"", &mut text);
+        text.extend_from_slice(content.text.content().unwrap_or(b""));
+        let blocks = &content.blocks;
+        push_block_texts(blocks, b"", &mut text);
         let mut calls = Vec::new();
         for (place, &Block { kind, id, name, input, .. }) in blocks.iter().enumerate() {
             match kind.content() {
@@ -303,10 +321,10 @@ impl Writer<'_> {
 }
 
 /// Appends the text of a string or of all text blocks, still escaped, with `between` among them.
-fn push_texts(content: Raw<'_>, between: &[u8], out: &mut Vec<u8>) {
+pub(super) fn push_texts(content: Raw<'_>, between: &[u8], out: &mut Vec<u8>) {
     match content.content() {
         Some(text) => out.extend_from_slice(text),
-        None => push_block_texts(&read_blocks(content), between, out),
+        None => push_block_texts(&read_blocks(&mut Cursor::new(content.bytes())), between, out),
     }
 }
 
@@ -321,61 +339,6 @@ fn push_block_texts(blocks: &[Block<'_>], between: &[u8], out: &mut Vec<u8>) {
             first = false;
         }
     }
-}
-
-fn push_image(source: Raw<'_>, parts: &mut Parts, path: &impl Fn() -> String) -> Result<(), TranslateError> {
-    let [kind, media_type, data, url] = source.pick(["type", "media_type", "data", "url"]);
-    let inside: [&[u8]; 4] = match (kind.content(), media_type.content(), data.content(), url.content()) {
-        (Some(b"base64"), Some(media_type), Some(data), _) => [b"data:", media_type, b";base64,", data],
-        (Some(b"url"), _, _, Some(url)) => [url, b"", b"", b""],
-        _ => return Err(TranslateError::target(path(), "Images must come as base64 or by URL.")),
-    };
-    let json = parts.next();
-    json.extend_from_slice(b"{\"type\":\"image_url\",\"image_url\":{\"url\":\"");
-    inside.iter().for_each(|piece| json.extend_from_slice(piece));
-    json.extend_from_slice(b"\"}}");
-    Ok(())
-}
-
-fn push_document(
-    source: Raw<'_>,
-    title: Raw<'_>,
-    parts: &mut Parts,
-    path: &impl Fn() -> String,
-) -> Result<(), TranslateError> {
-    let [kind, media_type, data, content] = source.pick(["type", "media_type", "data", "content"]);
-    match kind.content() {
-        Some(b"base64") if media_type.is("application/pdf") && data.content().is_some() => {
-            let json = parts.next();
-            json.extend_from_slice(b"{\"type\":\"file\",\"file\":{\"filename\":");
-            json.extend_from_slice(if title.content().is_some_and(|title| !title.is_empty()) {
-                title.bytes()
-            } else {
-                b"\"document.pdf\""
-            });
-            json.extend_from_slice(b",\"file_data\":\"data:application/pdf;base64,");
-            json.extend_from_slice(data.content().unwrap_or(b""));
-            json.extend_from_slice(b"\"}}");
-        }
-        Some(b"text") => {
-            let mut words = Vec::new();
-            if let Some(title) = title.content() {
-                words.extend_from_slice(title);
-                words.extend_from_slice(b"\\n");
-            }
-            words.extend_from_slice(data.content().unwrap_or(b""));
-            parts.push_text(&words);
-        }
-        Some(b"content") => {
-            let mut words = Vec::new();
-            push_texts(content, b"\\n", &mut words);
-            parts.push_text(&words);
-        }
-        _ => {
-            return Err(TranslateError::target(path(), "Documents must come as text or as a base64 PDF."));
-        }
-    }
-    Ok(())
 }
 
 /// Appends a tool call's id; one that is too long is cut and marked with a hash of the whole, so that a call and its

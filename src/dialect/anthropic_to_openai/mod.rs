@@ -13,6 +13,7 @@
 
 mod answer;
 mod calls;
+mod media;
 mod messages;
 mod model;
 mod request;

@@ -121,12 +121,12 @@ impl Message<'_> {
 
 /// Appends `messages`.
 pub(super) fn push<'j>(
-    messages: Raw<'j>,
+    list: &[Read<'j>],
     claude: &Claude,
     out: &mut Vec<u8>,
 ) -> Result<Said<'j>, TranslateError> {
     let mut said = Said::default();
-    let conversation = gather(messages, &mut said)?;
+    let conversation = gather(list, &mut said)?;
     let mut writer = Writer::new(out, std::mem::take(&mut said.caches));
     writer.out.extend_from_slice(b",\"messages\":[");
     match conversation.first() {
@@ -156,17 +156,23 @@ pub(super) fn push<'j>(
     Ok(said)
 }
 
-/// Reads the list: system texts go to `said`, messages without anything in them are left out.
-fn gather<'j>(messages: Raw<'j>, said: &mut Said<'j>) -> Result<Vec<Message<'j>>, TranslateError> {
-    if messages.kind() != Some(Kind::Array) {
-        return Err(TranslateError::client("messages", "A list of messages is needed here."));
-    }
-    let mut read = Vec::new();
-    Cursor::new(messages.bytes()).array(|cursor| {
-        let mut message = Message { at: read.len(), ..Message::default() };
-        let (mut role, mut has_audio) = (Raw::default(), false);
+/// One message as it was read, before anything about it is decided.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Read<'j> {
+    message: Message<'j>,
+    role: Raw<'j>,
+    has_audio: bool,
+}
+
+/// Reads the list of messages in the walk over the request; `None` when it is no list.
+pub(super) fn read<'j>(cursor: &mut Cursor<'j>) -> Option<Vec<Read<'j>>> {
+    let mut list = Vec::new();
+    let is_list = cursor.array(|cursor| {
+        let mut read = Read::default();
+        let message = &mut read.message;
+        message.at = list.len();
         cursor.object(|cursor, name| match name {
-            b"role" => role = cursor.skip(),
+            b"role" => read.role = cursor.skip(),
             b"content" => message.content = cursor.skip(),
             b"refusal" => message.refusal = cursor.skip(),
             b"tool_calls" => message.tool_calls = cursor.skip(),
@@ -177,13 +183,18 @@ fn gather<'j>(messages: Raw<'j>, said: &mut Said<'j>) -> Result<Vec<Message<'j>>
             b"reasoning_details" => message.reasoning_details = cursor.skip(),
             b"cache_control" => message.cache[0] = cursor.skip(),
             b"prompt_cache_breakpoint" => message.cache[1] = cursor.skip(),
-            b"audio" => has_audio = !cursor.skip().is_empty(),
+            b"audio" => read.has_audio = !cursor.skip().is_empty(),
             _ => {}
         });
-        read.push((message, role, has_audio));
+        list.push(read);
     });
-    let mut conversation = Vec::with_capacity(read.len());
-    for (mut message, role, has_audio) in read {
+    is_list.then_some(list)
+}
+
+/// Sorts what was read: system texts go to `said`, messages without anything in them are left out.
+fn gather<'j>(list: &[Read<'j>], said: &mut Said<'j>) -> Result<Vec<Message<'j>>, TranslateError> {
+    let mut conversation = Vec::with_capacity(list.len());
+    for &Read { mut message, role, has_audio } in list {
         let at = message.at;
         message.role = match role.content() {
             Some(b"system" | b"developer") => {
