@@ -15,7 +15,7 @@ pub fn translate_answer(body: &[u8], out: &mut Vec<u8>) -> Result<Usage, NotACom
     if !json::valid(body) {
         return Err(NotACompletion);
     }
-    let [id, model, choices, counts] = Raw::of(body).pick(["id", "model", "choices", "usage"]);
+    let [id, model, choices, counts] = Raw::of_valid(body).pick(["id", "model", "choices", "usage"]);
     let choice = choices.items().next().ok_or(NotACompletion)?;
     let [message, finish] = choice.pick(["message", "finish_reason"]);
     if message.kind() != Some(Kind::Object) {

@@ -4,31 +4,59 @@
 //! the words, since OpenAI wants them right behind the calls. Tool messages hold text only, so images among the results
 //! are shown in the user message that follows.
 
-use crate::dialect::json::{Kind, Raw, push_escaped, push_string};
+use super::media::{push_document, push_image};
+use crate::dialect::json::{Cursor, Kind, Raw, push_escaped, push_string};
 use crate::dialect::translate::{Dropped, TranslateError};
 
 /// Longest id of a tool call that OpenAI takes.
 const MAX_ID: usize = 40;
 
+/// One message as it was read.
+#[derive(Clone, Default)]
+pub(super) struct Read<'j> {
+    role: Raw<'j>,
+    content: Content<'j>,
+}
+
+/// What a message holds.
+#[derive(Clone, Default)]
+struct Content<'j> {
+    /// The whole of it, where it is a string.
+    text: Raw<'j>,
+    blocks: Vec<Block<'j>>,
+}
+
+/// Reads the list of messages in the walk over the request; `None` when it is no list.
+pub(super) fn read<'j>(cursor: &mut Cursor<'j>) -> Option<Vec<Read<'j>>> {
+    let mut list = Vec::new();
+    let is_list = cursor.array(|cursor| {
+        let mut read = Read::default();
+        cursor.object(|cursor, name| match name {
+            b"role" => read.role = cursor.skip(),
+            b"content" if cursor.peek() == Some(b'[') => read.content.blocks = read_blocks(cursor),
+            b"content" => read.content.text = cursor.skip(),
+            _ => {}
+        });
+        list.push(read);
+    });
+    is_list.then_some(list)
+}
+
 /// Appends `messages`, the system prompt first.
 pub(super) fn push(
     system: Raw<'_>,
-    messages: Raw<'_>,
+    messages: &[Read<'_>],
     dropped: &mut Dropped,
     out: &mut Vec<u8>,
 ) -> Result<(), TranslateError> {
-    if messages.kind() != Some(Kind::Array) {
-        return Err(TranslateError::client("messages", "A list of messages is needed here."));
-    }
     let mut writer = Writer { out, dropped, first: true };
     writer.out.extend_from_slice(b",\"messages\":[");
     writer.push_system(system);
-    for (at, message) in messages.items().enumerate() {
-        let [role, content] = message.pick(["role", "content"]);
+    for (at, Read { role, content }) in messages.iter().enumerate() {
         match role.content() {
             Some(b"user") => writer.push_user(content, at)?,
             Some(b"assistant") => writer.push_assistant(content, at)?,
-            Some(b"system") => writer.push_system(content),
+            Some(b"system") => writer.push_system_texts(content.text, &content.blocks),
             _ => {
                 return Err(TranslateError::client(
                     format!("messages[{at}].role"),
@@ -41,6 +69,47 @@ pub(super) fn push(
     Ok(())
 }
 
+/// The members of one content block that any kind of block has use for.
+#[derive(Clone, Copy, Default)]
+struct Block<'j> {
+    kind: Raw<'j>,
+    text: Raw<'j>,
+    source: Raw<'j>,
+    title: Raw<'j>,
+    content: Raw<'j>,
+    id: Raw<'j>,
+    name: Raw<'j>,
+    input: Raw<'j>,
+    tool_use_id: Raw<'j>,
+    is_error: Raw<'j>,
+}
+
+/// Reads the blocks of a content list in one walk; none when it is no list.
+fn read_blocks<'j>(cursor: &mut Cursor<'j>) -> Vec<Block<'j>> {
+    let mut blocks = Vec::new();
+    cursor.array(|cursor| {
+        let mut block = Block::default();
+        cursor.object(|cursor, name| {
+            let slot = match name {
+                b"type" => &mut block.kind,
+                b"text" => &mut block.text,
+                b"source" => &mut block.source,
+                b"title" => &mut block.title,
+                b"content" => &mut block.content,
+                b"id" => &mut block.id,
+                b"name" => &mut block.name,
+                b"input" => &mut block.input,
+                b"tool_use_id" => &mut block.tool_use_id,
+                b"is_error" => &mut block.is_error,
+                _ => return,
+            };
+            *slot = cursor.skip();
+        });
+        blocks.push(block);
+    });
+    blocks
+}
+
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
     dropped: &'o mut Dropped,
@@ -49,7 +118,7 @@ struct Writer<'o> {
 
 /// The blocks of a user turn that are not tool results, as parts; with what was taken out of the results.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     json: Vec<u8>,
     count: usize,
     /// The only part is this text, which is then sent as a plain string: all servers take that.
@@ -57,7 +126,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn next(&mut self) -> &mut Vec<u8> {
+    pub fn next(&mut self) -> &mut Vec<u8> {
         if self.count > 0 {
             self.json.push(b',');
         }
@@ -67,7 +136,7 @@ impl Parts {
     }
 
     /// Adds a text; `escaped` is what stands between its quotes.
-    fn push_text(&mut self, escaped: &[u8]) {
+    pub fn push_text(&mut self, escaped: &[u8]) {
         if escaped.is_empty() {
             return;
         }
@@ -92,10 +161,14 @@ impl Writer<'_> {
         self.out.push(b'"');
     }
 
-    /// The system prompt as one string, which all servers take; blocks are set apart by a blank line.
     fn push_system(&mut self, system: Raw<'_>) {
-        let mut text = Vec::new();
-        push_texts(system, b"\\n\\n", &mut text);
+        self.push_system_texts(system, &read_blocks(&mut Cursor::new(system.bytes())));
+    }
+
+    /// The system prompt as one string, which all servers take; blocks are set apart by a blank line.
+    fn push_system_texts(&mut self, system: Raw<'_>, blocks: &[Block<'_>]) {
+        let mut text = system.content().unwrap_or(b"").to_vec();
+        push_block_texts(blocks, b"\\n\\n", &mut text);
         if !text.is_empty() {
             self.open("system");
             self.push_content(&text);
@@ -109,22 +182,23 @@ impl Writer<'_> {
         self.out.push(b'"');
     }
 
-    fn push_user(&mut self, content: Raw<'_>, at: usize) -> Result<(), TranslateError> {
+    fn push_user(&mut self, content: &Content<'_>, at: usize) -> Result<(), TranslateError> {
         let mut parts = Parts::default();
-        if let Some(text) = content.content() {
+        if let Some(text) = content.text.content() {
             parts.push_text(text);
         }
-        for block in content.items().filter(|block| block.get("type").unwrap_or_default().is("tool_result")) {
+        let blocks = &content.blocks;
+        for block in blocks.iter().filter(|block| block.kind.is("tool_result")) {
             self.push_result(block, &mut parts, at)?;
         }
-        for (place, block) in content.items().enumerate() {
-            if !block.get("type").unwrap_or_default().is("tool_result") {
+        for (place, block) in blocks.iter().enumerate() {
+            if !block.kind.is("tool_result") {
                 self.push_block(block, &mut parts, || format!("messages[{at}].content[{place}]"))?;
             }
         }
         if parts.count == 0 {
             // A turn of tool results alone; or one of nothing, which is the provider's to judge.
-            if content.content().is_none() {
+            if content.text.content().is_none() {
                 return Ok(());
             }
             parts.json.clear();
@@ -142,19 +216,21 @@ impl Writer<'_> {
     }
 
     /// A tool result as a tool message; what is no text goes to `parts`, for the user message that follows.
-    fn push_result(&mut self, block: Raw<'_>, parts: &mut Parts, at: usize) -> Result<(), TranslateError> {
-        let [id, content, is_error] = block.pick(["tool_use_id", "content", "is_error"]);
-        let Some(id) = id.text() else {
+    fn push_result(&mut self, block: &Block<'_>, parts: &mut Parts, at: usize) -> Result<(), TranslateError> {
+        let Some(id) = block.tool_use_id.text() else {
             return Err(TranslateError::client(
                 format!("messages[{at}].content"),
                 "A tool result needs its tool_use_id.",
             ));
         };
         let mut text = Vec::new();
-        push_texts(content, b"\\n", &mut text);
-        for item in content.items() {
-            let kind = item.get("type").unwrap_or_default();
-            if kind.is("image") || kind.is("document") || kind.is("search_result") {
+        if let Some(content) = block.content.content() {
+            text.extend_from_slice(content);
+        }
+        let items = read_blocks(&mut Cursor::new(block.content.bytes()));
+        push_block_texts(&items, b"\\n", &mut text);
+        for item in &items {
+            if item.kind.is("image") || item.kind.is("document") || item.kind.is("search_result") {
                 self.push_block(item, parts, || format!("messages[{at}].content"))?;
             }
         }
@@ -162,7 +238,7 @@ impl Writer<'_> {
         self.out.extend_from_slice(b",\"tool_call_id\":\"");
         push_id(&id, self.out);
         self.out.push(b'"');
-        if is_error.bool() == Some(true) {
+        if block.is_error.bool() == Some(true) {
             text.splice(0..0, if text.is_empty() { b"Error".iter() } else { b"Error: ".iter() }.copied());
         }
         self.push_content(&text);
@@ -172,11 +248,11 @@ impl Writer<'_> {
 
     fn push_block(
         &mut self,
-        block: Raw<'_>,
+        block: &Block<'_>,
         parts: &mut Parts,
         path: impl Fn() -> String,
     ) -> Result<(), TranslateError> {
-        let [kind, text, source, title, content] = block.pick(["type", "text", "source", "title", "content"]);
+        let &Block { kind, text, source, title, content, .. } = block;
         match kind.content() {
             Some(b"text") => parts.push_text(text.content().unwrap_or(b"")),
             Some(b"image") => push_image(source, parts, &path)?,
@@ -199,12 +275,13 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn push_assistant(&mut self, content: Raw<'_>, at: usize) -> Result<(), TranslateError> {
+    fn push_assistant(&mut self, content: &Content<'_>, at: usize) -> Result<(), TranslateError> {
         let mut text = Vec::new();
-        push_texts(content, b"", &mut text);
+        text.extend_from_slice(content.text.content().unwrap_or(b""));
+        let blocks = &content.blocks;
+        push_block_texts(blocks, b"", &mut text);
         let mut calls = Vec::new();
-        for (place, block) in content.items().enumerate() {
-            let [kind, id, name, input] = block.pick(["type", "id", "name", "input"]);
+        for (place, &Block { kind, id, name, input, .. }) in blocks.iter().enumerate() {
             match kind.content() {
                 Some(b"tool_use") => {
                     let Some(id) = id.text().filter(|_| name.kind() == Some(Kind::String)) else {
@@ -244,76 +321,24 @@ impl Writer<'_> {
 }
 
 /// Appends the text of a string or of all text blocks, still escaped, with `between` among them.
-fn push_texts(content: Raw<'_>, between: &[u8], out: &mut Vec<u8>) {
-    if let Some(text) = content.content() {
-        out.extend_from_slice(text);
-        return;
+pub(super) fn push_texts(content: Raw<'_>, between: &[u8], out: &mut Vec<u8>) {
+    match content.content() {
+        Some(text) => out.extend_from_slice(text),
+        None => push_block_texts(&read_blocks(&mut Cursor::new(content.bytes())), between, out),
     }
-    let start = out.len();
-    for block in content.items() {
-        let [kind, text] = block.pick(["type", "text"]);
-        if let Some(text) = text.content().filter(|text| kind.is("text") && !text.is_empty()) {
-            if out.len() > start {
+}
+
+fn push_block_texts(blocks: &[Block<'_>], between: &[u8], out: &mut Vec<u8>) {
+    let mut first = true;
+    for block in blocks.iter().filter(|block| block.kind.is("text")) {
+        if let Some(text) = block.text.content().filter(|text| !text.is_empty()) {
+            if !first {
                 out.extend_from_slice(between);
             }
             out.extend_from_slice(text);
+            first = false;
         }
     }
-}
-
-fn push_image(source: Raw<'_>, parts: &mut Parts, path: &impl Fn() -> String) -> Result<(), TranslateError> {
-    let [kind, media_type, data, url] = source.pick(["type", "media_type", "data", "url"]);
-    let inside: [&[u8]; 4] = match (kind.content(), media_type.content(), data.content(), url.content()) {
-        (Some(b"base64"), Some(media_type), Some(data), _) => [b"data:", media_type, b";base64,", data],
-        (Some(b"url"), _, _, Some(url)) => [url, b"", b"", b""],
-        _ => return Err(TranslateError::target(path(), "Images must come as base64 or by URL.")),
-    };
-    let json = parts.next();
-    json.extend_from_slice(b"{\"type\":\"image_url\",\"image_url\":{\"url\":\"");
-    inside.iter().for_each(|piece| json.extend_from_slice(piece));
-    json.extend_from_slice(b"\"}}");
-    Ok(())
-}
-
-fn push_document(
-    source: Raw<'_>,
-    title: Raw<'_>,
-    parts: &mut Parts,
-    path: &impl Fn() -> String,
-) -> Result<(), TranslateError> {
-    let [kind, media_type, data, content] = source.pick(["type", "media_type", "data", "content"]);
-    match kind.content() {
-        Some(b"base64") if media_type.is("application/pdf") && data.content().is_some() => {
-            let json = parts.next();
-            json.extend_from_slice(b"{\"type\":\"file\",\"file\":{\"filename\":");
-            json.extend_from_slice(if title.content().is_some_and(|title| !title.is_empty()) {
-                title.bytes()
-            } else {
-                b"\"document.pdf\""
-            });
-            json.extend_from_slice(b",\"file_data\":\"data:application/pdf;base64,");
-            json.extend_from_slice(data.content().unwrap_or(b""));
-            json.extend_from_slice(b"\"}}");
-        }
-        Some(b"text") => {
-            let mut words = Vec::new();
-            if let Some(title) = title.content() {
-                words.extend_from_slice(title);
-                words.extend_from_slice(b"\\n");
-            }
-            words.extend_from_slice(data.content().unwrap_or(b""));
-            parts.push_text(&words);
-        }
-        Some(b"content") => {
-            let mut words = Vec::new();
-            push_texts(content, b"\\n", &mut words);
-            parts.push_text(&words);
-        }
-        _ => {
-            return Err(TranslateError::target(path(), "Documents must come as text or as a base64 PDF."));
-        }
-    }
-    Ok(())
 }
 
 /// Appends a tool call's id; one that is too long is cut and marked with a hash of the whole, so that a call and its

@@ -12,6 +12,8 @@
 //! - A tool result that failed begins with the word `Error`, since OpenAI's has no flag for it.
 
 mod answer;
+mod calls;
+mod media;
 mod messages;
 mod model;
 mod request;

@@ -2,7 +2,7 @@
 
 use super::messages;
 use super::model::Model;
-use crate::dialect::json::{self, Kind, Raw, push_number, push_string};
+use crate::dialect::json::{self, Cursor, Kind, Raw, push_number, push_string};
 use crate::dialect::translate::{Dropped, TranslateError};
 
 /// What the route adds to the request.
@@ -25,7 +25,8 @@ pub struct Translated {
 #[derive(Default)]
 struct Request<'j> {
     system: Raw<'j>,
-    messages: Raw<'j>,
+    /// `None` when it is missing or no list.
+    messages: Option<Vec<messages::Read<'j>>>,
     max_tokens: Raw<'j>,
     stream: Raw<'j>,
     stop_sequences: Raw<'j>,
@@ -53,7 +54,7 @@ pub fn translate_request(
     options: &TranslateOptions<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Translated, TranslateError> {
-    let root = Raw::of(body);
+    let root = Raw::of_valid(body);
     if !json::valid(body) || root.kind() != Some(Kind::Object) {
         return Err(TranslateError::client(
             "",
@@ -72,7 +73,10 @@ pub fn translate_request(
     if stream {
         out.extend_from_slice(b",\"stream\":true,\"stream_options\":{\"include_usage\":true}");
     }
-    messages::push(request.system, request.messages, &mut dropped, out)?;
+    let Some(list) = request.messages.as_deref() else {
+        return Err(TranslateError::client("messages", "A list of messages is needed here."));
+    };
+    messages::push(request.system, list, &mut dropped, out)?;
     let count = push_tools(request.tools, &mut dropped, out)?;
     if count > 0 {
         push_choice(request.tool_choice, out);
@@ -87,10 +91,15 @@ pub fn translate_request(
 
 fn read<'j>(root: Raw<'j>, dropped: &mut Dropped) -> Request<'j> {
     let mut request = Request::default();
-    root.members(|name, value| {
+    Cursor::new(root.bytes()).object(|cursor, name| {
+        // The bulk of a request is its messages: they are read on the way, not skipped and then read.
+        if name == b"messages" {
+            request.messages = messages::read(cursor);
+            return;
+        }
+        let value = cursor.skip();
         let slot = match name {
             b"system" => &mut request.system,
-            b"messages" => &mut request.messages,
             b"max_tokens" => &mut request.max_tokens,
             b"stream" => &mut request.stream,
             b"stop_sequences" => &mut request.stop_sequences,
@@ -224,11 +233,8 @@ fn push_sampling(request: &Request<'_>, model: Model, dropped: &mut Dropped, out
     for (name, value) in [("temperature", request.temperature), ("top_p", request.top_p)] {
         match value.number() {
             None => {}
-            Some(number) if model.reasons => {
-                if number != 1.0 {
-                    dropped.add(name);
-                }
-            }
+            Some(number) if model.reasons && number == 1.0 => {}
+            Some(_) if model.reasons => dropped.add(name),
             Some(_) => {
                 out.extend_from_slice(b",\"");
                 out.extend_from_slice(name.as_bytes());

@@ -10,6 +10,7 @@
 //! Limits: inputs are kept, up to [`MAX_KEPT`] bytes in all, to know when they are whole. Only the first choice is read.
 
 use super::answer::{push_message_id, push_object, push_usage, stop_reason};
+use super::calls::Call;
 use crate::config::Dialect;
 use crate::dialect::api::Api;
 use crate::dialect::error::{read_stream_error, render_stream_error};
@@ -35,10 +36,10 @@ pub enum BrokenStream {
 /// State over the chunks of one stream.
 #[derive(Debug, Default)]
 pub struct StreamTranslator {
-    open: Open,
+    pub(super) open: Open,
     /// Number of the open block, or of the next one when none is open.
     block: u64,
-    calls: Vec<Call>,
+    pub(super) calls: Vec<Call>,
     /// Text that came while a call could not be closed; escaped.
     late_text: Vec<u8>,
     kept: usize,
@@ -50,7 +51,7 @@ pub struct StreamTranslator {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Open {
+pub(super) enum Open {
     #[default]
     Nothing,
     Text,
@@ -67,40 +68,6 @@ enum Stage {
     Finished,
     Done,
     Failed,
-}
-
-/// A tool call as far as it has come.
-#[derive(Debug)]
-struct Call {
-    index: u64,
-    id: Vec<u8>,
-    name: Vec<u8>,
-    custom: bool,
-    /// Its input's text, escaped.
-    input: Vec<u8>,
-    /// Length at which the input was last found not to be whole.
-    looked_at: usize,
-    written: bool,
-}
-
-impl Call {
-    fn text(&self) -> String {
-        let token = [b"\"".as_slice(), &self.input, b"\""].concat();
-        Raw::of(&token).text().unwrap_or_default().into_owned()
-    }
-
-    /// Whether the input is a whole object; looked at again only when it has grown.
-    fn is_whole(&mut self) -> bool {
-        if self.custom || self.looked_at == self.input.len() {
-            return false;
-        }
-        let text = self.text();
-        let whole = text.starts_with('{') && json::valid(text.as_bytes());
-        if !whole {
-            self.looked_at = self.input.len();
-        }
-        whole
-    }
 }
 
 impl StreamTranslator {
@@ -183,7 +150,7 @@ impl StreamTranslator {
             return Err(BrokenStream::NotJson);
         }
         let [id, model, choices, counts, groq, error, object] =
-            Raw::of(data).pick(["id", "model", "choices", "usage", "x_groq", "error", "object"]);
+            Raw::of_valid(data).pick(["id", "model", "choices", "usage", "x_groq", "error", "object"]);
         if is_error || !error.is_empty() || object.is("error") {
             return Ok(self.fail(bytes, out));
         }
@@ -283,7 +250,7 @@ impl StreamTranslator {
         Ok(kind)
     }
 
-    fn keep(&mut self, bytes: usize) -> Result<(), BrokenStream> {
+    pub(super) fn keep(&mut self, bytes: usize) -> Result<(), BrokenStream> {
         self.kept += bytes;
         if self.kept > MAX_KEPT { Err(BrokenStream::TooLong) } else { Ok(()) }
     }
@@ -313,80 +280,7 @@ impl StreamTranslator {
         self.push_delta(b"{\"type\":\"text_delta\",\"text\":\"", escaped, out);
     }
 
-    /// One piece of a call. Servers that number all their calls 0 are told apart by a new id.
-    fn push_fragment(
-        &mut self,
-        index: u64,
-        id: Raw<'_>,
-        body: Raw<'_>,
-        custom: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<(), BrokenStream> {
-        let [name, arguments, input] = body.pick(["name", "arguments", "input"]);
-        let id = id.content().unwrap_or(b"");
-        let known =
-            self.calls.iter().rposition(|call| call.index == index && (id.is_empty() || call.id == id));
-        let at = match known {
-            Some(at) => at,
-            None => {
-                self.calls.push(Call {
-                    index,
-                    id: if id.is_empty() {
-                        format!("call_{}", self.calls.len()).into_bytes()
-                    } else {
-                        id.to_vec()
-                    },
-                    name: name.content().unwrap_or(b"").to_vec(),
-                    custom,
-                    input: Vec::new(),
-                    looked_at: 0,
-                    written: false,
-                });
-                self.calls.len() - 1
-            }
-        };
-        let free = match self.open {
-            Open::Nothing | Open::Text => true,
-            Open::Call(open) => open != at && self.calls[open].is_whole(),
-        };
-        let whole_arguments;
-        let fragment = match (arguments.kind(), custom) {
-            (_, true) => input.content().unwrap_or(b""),
-            // Sent unquoted by careless servers.
-            (Some(Kind::Object), false) => {
-                let mut escaped = Vec::new();
-                push_escaped(&mut escaped, std::str::from_utf8(arguments.bytes()).unwrap_or("{}"));
-                whole_arguments = escaped;
-                &whole_arguments
-            }
-            _ => arguments.content().unwrap_or(b""),
-        };
-        self.keep(fragment.len())?;
-        self.calls[at].input.extend_from_slice(fragment);
-        // What is free text has to be wrapped whole.
-        if free && !self.calls[at].written && !custom {
-            self.close_block(out);
-            self.open_call(at, out);
-        }
-        if self.open == Open::Call(at) && !fragment.is_empty() {
-            self.push_delta(b"{\"type\":\"input_json_delta\",\"partial_json\":\"", fragment, out);
-        }
-        Ok(())
-    }
-
-    fn open_call(&mut self, at: usize, out: &mut Vec<u8>) {
-        let mut block = b"{\"type\":\"tool_use\",\"id\":\"".to_vec();
-        let call = &mut self.calls[at];
-        call.written = true;
-        block.extend_from_slice(&call.id);
-        block.extend_from_slice(b"\",\"name\":\"");
-        block.extend_from_slice(&call.name);
-        block.extend_from_slice(b"\",\"input\":{}}");
-        self.open_block(&block, out);
-        self.open = Open::Call(at);
-    }
-
-    fn open_block(&mut self, block: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn open_block(&mut self, block: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(
             b"event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":",
         );
@@ -396,7 +290,7 @@ impl StreamTranslator {
         out.extend_from_slice(b"}\n\n");
     }
 
-    fn push_delta(&self, head: &[u8], escaped: &[u8], out: &mut Vec<u8>) {
+    pub(super) fn push_delta(&self, head: &[u8], escaped: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(
             b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
         );
@@ -407,7 +301,7 @@ impl StreamTranslator {
         out.extend_from_slice(b"\"}}\n\n");
     }
 
-    fn close_block(&mut self, out: &mut Vec<u8>) {
+    pub(super) fn close_block(&mut self, out: &mut Vec<u8>) {
         if self.open != Open::Nothing {
             out.extend_from_slice(
                 b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":",

@@ -21,7 +21,7 @@ pub fn translate_answer(
     created_unix_s: u64,
     out: &mut Vec<u8>,
 ) -> Result<Usage, NotAMessage> {
-    let root = Raw::of(body);
+    let root = Raw::of_valid(body);
     if !crate::dialect::json::valid(body) || root.kind() != Some(Kind::Object) {
         return Err(NotAMessage);
     }

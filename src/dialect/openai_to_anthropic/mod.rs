@@ -16,14 +16,17 @@
 //!   the model writes.
 
 mod answer;
+mod blocks;
 mod claude;
 mod media;
 mod messages;
 mod params;
+mod parts;
 mod request;
 mod schema;
 mod stream;
 mod tools;
+mod turns;
 
 pub use answer::{NotAMessage, translate_answer};
 pub use request::{TranslateOptions, translate_request};

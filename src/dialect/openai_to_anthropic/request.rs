@@ -2,7 +2,7 @@
 
 use super::claude::Claude;
 use super::{TranslateError, Translated, messages, params, tools};
-use crate::dialect::json::{self, Kind, Raw, push_number, push_string};
+use crate::dialect::json::{self, Cursor, Kind, Raw, push_number, push_string};
 
 /// What the route adds to the request.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,8 @@ pub struct TranslateOptions<'o> {
 /// The members of a Chat request that the translation reads; empty tokens where there are none.
 #[derive(Default)]
 pub(super) struct Request<'j> {
-    pub messages: Raw<'j>,
+    /// `None` when it is missing or no list.
+    pub messages: Option<Vec<messages::Read<'j>>>,
     pub max_tokens: Raw<'j>,
     pub max_completion_tokens: Raw<'j>,
     pub stream: Raw<'j>,
@@ -47,7 +48,7 @@ pub fn translate_request(
     options: &TranslateOptions<'_>,
     out: &mut Vec<u8>,
 ) -> Result<Translated, TranslateError> {
-    let root = Raw::of(body);
+    let root = Raw::of_valid(body);
     if !json::valid(body) || root.kind() != Some(Kind::Object) {
         return Err(TranslateError::client(
             "",
@@ -60,6 +61,9 @@ pub fn translate_request(
     translated.back.include_usage =
         request.stream_options.get("include_usage").and_then(Raw::bool) == Some(true);
 
+    let Some(list) = request.messages.as_deref() else {
+        return Err(TranslateError::client("messages", "A list of messages is needed here."));
+    };
     let claude = Claude::of(options.model);
     let mut plan = params::plan(&request, &claude, options, &mut translated)?;
 
@@ -72,7 +76,7 @@ pub fn translate_request(
     if translated.stream {
         out.extend_from_slice(b",\"stream\":true");
     }
-    let mut said = messages::push(request.messages, &claude, out)?;
+    let mut said = messages::push(list, &claude, out)?;
     plan.settle_thinking(&said, &claude, &mut translated);
     params::push_system(&said.system, &plan, out);
     tools::push(&request, &claude, &plan, &mut said.caches, &mut translated, out)?;
@@ -85,9 +89,14 @@ pub fn translate_request(
 fn read<'j>(root: Raw<'j>, translated: &mut Translated) -> Result<Request<'j>, TranslateError> {
     let mut request = Request::default();
     let mut refused = None;
-    root.members(|name, value| {
+    Cursor::new(root.bytes()).object(|cursor, name| {
+        // The bulk of a request is its messages: they are read on the way, not skipped and then read.
+        if name == b"messages" {
+            request.messages = messages::read(cursor);
+            return;
+        }
+        let value = cursor.skip();
         let slot = match name {
-            b"messages" => &mut request.messages,
             b"max_tokens" => &mut request.max_tokens,
             b"max_completion_tokens" => &mut request.max_completion_tokens,
             b"stream" => &mut request.stream,

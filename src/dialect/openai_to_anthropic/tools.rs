@@ -78,7 +78,7 @@ pub(super) fn push(
                 push_custom(body, name, translated, out);
             } else {
                 push_function(body, name, claude, translated, out);
-                push_cache(caches.take(tool), out);
+                push_cache(caches.take_of(tool), out);
                 out.push(b'}');
             }
         } else {
