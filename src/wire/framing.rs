@@ -68,7 +68,8 @@ const SINGLE_IN_REQUEST: u64 = set_of(&[
     Known::IdempotencyKey,
 ]);
 
-const SINGLE_IN_RESPONSE: u64 = set_of(&[Known::ContentLength, Known::TransferEncoding, Known::ContentType]);
+/// Of a response only the framing must be said once; what else goes to the client is written anew.
+const SINGLE_IN_RESPONSE: u64 = set_of(&[Known::ContentLength, Known::TransferEncoding]);
 
 /// Fields that Connection must not nominate: dropping them on the way changes who asks, or what is asked.
 const NEVER_HOP_BY_HOP: u64 = set_of(&[
@@ -158,7 +159,7 @@ fn refuse_repeats(fields: &Fields, single: u64) -> Result<(), HeadError> {
     if repeats == 0 {
         return Ok(());
     }
-    let first = fields.iter().map(|field| field.known).find(|known| known.bit() & repeats != 0);
+    let first = fields.iter().map(|(known, ..)| known).find(|known| known.bit() & repeats != 0);
     Err(HeadError::Repeated(first.unwrap_or(Known::Other)))
 }
 
@@ -202,8 +203,8 @@ fn connection(fields: &Fields, buf: &[u8]) -> Result<Connection, HeadError> {
         }
         Some(_) => {}
     }
-    for field in fields.iter().filter(|field| field.known == Known::Connection) {
-        for option in field.value.of(buf).split(|&byte| byte == b',').map(trim) {
+    for (_, _, value) in fields.iter().filter(|(known, ..)| *known == Known::Connection) {
+        for option in value.of(buf).split(|&byte| byte == b',').map(trim) {
             if !option.iter().copied().all(is_tchar) {
                 return Err(HeadError::ConnectionValue);
             }
