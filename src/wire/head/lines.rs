@@ -134,9 +134,17 @@ pub(super) fn block_at<'a>(buf: &'a [u8], at: usize, pad: &'a mut [u8; NAME_BLOC
     match rest.first_chunk() {
         Some(block) => block,
         None => {
-            *pad = [0; NAME_BLOCK];
-            pad[..rest.len()].copy_from_slice(rest);
+            *pad = padded(rest);
             pad
         }
     }
+}
+
+/// Out of line, so that the registers of the loops stay theirs.
+#[cold]
+#[inline(never)]
+fn padded(rest: &[u8]) -> [u8; NAME_BLOCK] {
+    let mut pad = [0; NAME_BLOCK];
+    pad[..rest.len()].copy_from_slice(rest);
+    pad
 }
