@@ -294,7 +294,7 @@ fn same_request_as_httparse(bytes: &[u8]) -> bool {
     assert_eq!(oracle.method.map(str::as_bytes), Some(head.method), "{shown}");
     assert_eq!(oracle.path.map(str::as_bytes), Some(head.target), "{shown}");
     assert_eq!(oracle.version, Some(head.minor), "{shown}");
-    let ours: Vec<_> = fields.iter().map(|(_, name, value)| (name.of(bytes), value.of(bytes))).collect();
+    let ours: Vec<_> = fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes))).collect();
     let theirs: Vec<_> = oracle.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
     assert_eq!(ours, theirs, "{shown}");
     true
@@ -312,7 +312,7 @@ fn same_response_as_httparse(bytes: &[u8]) -> bool {
     if head.reason.is_ascii() {
         assert_eq!(oracle.reason.map(str::as_bytes), Some(head.reason), "{shown}");
     }
-    let ours: Vec<_> = fields.iter().map(|(_, name, value)| (name.of(bytes), value.of(bytes))).collect();
+    let ours: Vec<_> = fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes))).collect();
     let theirs: Vec<_> = oracle.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
     assert_eq!(ours, theirs, "{shown}");
     true

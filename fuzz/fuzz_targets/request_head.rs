@@ -16,7 +16,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         (oracle.method.map(str::as_bytes), oracle.path.map(str::as_bytes)),
         (Some(head.method), Some(head.target))
     );
-    let ours = fields.iter().map(|(_, name, value)| (name.of(bytes), value.of(bytes)));
+    let ours = fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
     assert!(ours.eq(oracle.headers.iter().map(|field| (field.name.as_bytes(), field.value))));
     for cut in (0..head.len).step_by(1 + head.len / 8) {
         assert_eq!(parse_request(&bytes[..cut], &mut fields), Ok(Parsed::Partial));

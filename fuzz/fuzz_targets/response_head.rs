@@ -13,7 +13,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut oracle = httparse::Response::new(&mut storage);
     assert_eq!(oracle.parse(bytes), Ok(httparse::Status::Complete(head.len)));
     assert_eq!((oracle.code, oracle.version), (Some(head.status), Some(head.minor)));
-    let ours = fields.iter().map(|(_, name, value)| (name.of(bytes), value.of(bytes)));
+    let ours = fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
     assert!(ours.eq(oracle.headers.iter().map(|field| (field.name.as_bytes(), field.value))));
     for cut in (0..head.len).step_by(1 + head.len / 8) {
         assert_eq!(parse_response(&bytes[..cut], &mut fields), Ok(Parsed::Partial));

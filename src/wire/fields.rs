@@ -226,6 +226,17 @@ fn classify_alias(block: &[u8; NAME_BLOCK], length: usize) -> Known {
     if meant.bit() & GUARDED != 0 { Known::UnderscoreAlias } else { Known::Other }
 }
 
+/// One field of a head: its kind and where its name and value stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Kind of the name.
+    pub known: Known,
+    /// The name as sent.
+    pub name: Span,
+    /// The value without the blanks around it.
+    pub value: Span,
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     name_start: u32,
@@ -314,9 +325,10 @@ impl Fields {
         self.get(known).map(|span| span.of(buf))
     }
 
-    /// All fields in the order they came: kind, name as sent, and value without the blanks around it.
-    pub fn iter(&self) -> impl Iterator<Item = (Known, Span, Span)> + '_ {
-        self.entries[..self.len].iter().map(|entry| (entry.known, entry.name(), entry.value()))
+    /// All fields in the order they came.
+    pub fn iter(&self) -> impl Iterator<Item = Field> + '_ {
+        let field = |entry: &Entry| Field { known: entry.known, name: entry.name(), value: entry.value() };
+        self.entries[..self.len].iter().map(field)
     }
 
     /// The value of the first field with this name, given in lower case. Names in [`Known`] are found faster by

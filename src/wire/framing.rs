@@ -159,7 +159,7 @@ fn refuse_repeats(fields: &Fields, single: u64) -> Result<(), HeadError> {
     if repeats == 0 {
         return Ok(());
     }
-    let first = fields.iter().map(|(known, ..)| known).find(|known| known.bit() & repeats != 0);
+    let first = fields.iter().map(|field| field.known).find(|known| known.bit() & repeats != 0);
     Err(HeadError::Repeated(first.unwrap_or(Known::Other)))
 }
 
@@ -203,8 +203,8 @@ fn connection(fields: &Fields, buf: &[u8]) -> Result<Connection, HeadError> {
         }
         Some(_) => {}
     }
-    for (_, _, value) in fields.iter().filter(|(known, ..)| *known == Known::Connection) {
-        for option in value.of(buf).split(|&byte| byte == b',').map(trim) {
+    for field in fields.iter().filter(|field| field.known == Known::Connection) {
+        for option in field.value.of(buf).split(|&byte| byte == b',').map(trim) {
             if !option.iter().copied().all(is_tchar) {
                 return Err(HeadError::ConnectionValue);
             }

@@ -31,8 +31,7 @@ fn a_request_is_taken_apart() {
     assert_eq!(head.target, b"/v1/chat/completions");
     assert_eq!(head.minor, 1);
     assert_eq!(&POST[head.len..], b"{}");
-    let read: Vec<(&[u8], &[u8])> =
-        fields.iter().map(|(_, name, value)| (name.of(POST), value.of(POST))).collect();
+    let read: Vec<(&[u8], &[u8])> = fields.iter().map(|f| (f.name.of(POST), f.value.of(POST))).collect();
     let expected: [(&[u8], &[u8]); 10] = [
         (b"Host", b"localhost:8080"),
         (b"Authorization", b"Bearer sk-1"),
@@ -295,9 +294,9 @@ proptest! {
             prop_assert_eq!(oracle.method.map(str::as_bytes), Some(head.method));
             prop_assert_eq!(oracle.path.map(str::as_bytes), Some(head.target));
             prop_assert_eq!(oracle.headers.len(), fields.len());
-            for ((_, name, value), theirs) in fields.iter().zip(oracle.headers.iter()) {
-                prop_assert_eq!(name.of(&bytes), theirs.name.as_bytes());
-                prop_assert_eq!(value.of(&bytes), theirs.value);
+            for (field, theirs) in fields.iter().zip(oracle.headers.iter()) {
+                prop_assert_eq!(field.name.of(&bytes), theirs.name.as_bytes());
+                prop_assert_eq!(field.value.of(&bytes), theirs.value);
             }
         }
     }
