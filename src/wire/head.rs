@@ -214,7 +214,7 @@ fn skip_leading_lines(buf: &[u8]) -> Result<Option<usize>, HeadError> {
 #[inline(always)]
 fn method<L: Lanes>(lanes: L, buf: &[u8], start: usize) -> Result<Option<usize>, HeadError> {
     const { assert!(METHOD_MAX == NAME_BLOCK) };
-    let mut pad = [0; NAME_BLOCK];
+    let mut pad = None;
     let length = lanes.name_stops(block_at(buf, start, &mut pad)).trailing_zeros() as usize;
     match buf.get(start + length) {
         None => Ok(None),
