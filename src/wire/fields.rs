@@ -250,12 +250,12 @@ impl Entry {
     const EMPTY: Self =
         Self { name_start: 0, value_start: 0, value_end: 0, name_length: 0, known: Known::Other };
 
-    fn field(&self) -> Field {
-        Field {
-            known: self.known,
-            name: Span { start: self.name_start, end: self.name_start + u32::from(self.name_length) },
-            value: Span { start: self.value_start, end: self.value_end },
-        }
+    fn name(&self) -> Span {
+        Span { start: self.name_start, end: self.name_start + u32::from(self.name_length) }
+    }
+
+    fn value(&self) -> Span {
+        Span { start: self.value_start, end: self.value_end }
     }
 }
 
@@ -307,7 +307,7 @@ impl Fields {
     /// Where the value of the first field of this kind stands. For `Other` and `UnderscoreAlias`: the first of them.
     pub fn get(&self, known: Known) -> Option<Span> {
         let index = usize::from(self.first[known as usize]).checked_sub(1)?;
-        self.entries.get(index).map(|entry| entry.field().value)
+        self.entries.get(index).map(Entry::value)
     }
 
     /// Whether a field of this kind came.
@@ -327,17 +327,18 @@ impl Fields {
 
     /// All fields in the order they came.
     pub fn iter(&self) -> impl Iterator<Item = Field> + '_ {
-        self.entries[..self.len].iter().map(Entry::field)
+        let field = |entry: &Entry| Field { known: entry.known, name: entry.name(), value: entry.value() };
+        self.entries[..self.len].iter().map(field)
     }
 
     /// The value of the first field with this name, given in lower case. Names in [`Known`] are found faster by
     /// [`Fields::value`].
     pub fn find<'b>(&self, buf: &'b [u8], lowercase_name: &[u8]) -> Option<&'b [u8]> {
-        let wanted = |field: &Field| {
-            field.name.len() == lowercase_name.len()
-                && field.name.of(buf).eq_ignore_ascii_case(lowercase_name)
+        let wanted = |entry: &&Entry| {
+            usize::from(entry.name_length) == lowercase_name.len()
+                && entry.name().of(buf).eq_ignore_ascii_case(lowercase_name)
         };
-        self.iter().find(wanted).map(|field| field.value.of(buf))
+        self.entries[..self.len].iter().find(wanted).map(|entry| entry.value().of(buf))
     }
 
     /// The kinds that came more than once, as bits.

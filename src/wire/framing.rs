@@ -68,7 +68,8 @@ const SINGLE_IN_REQUEST: u64 = set_of(&[
     Known::IdempotencyKey,
 ]);
 
-const SINGLE_IN_RESPONSE: u64 = set_of(&[Known::ContentLength, Known::TransferEncoding, Known::ContentType]);
+/// Of a response only the framing must be said once; what else goes to the client is written anew.
+const SINGLE_IN_RESPONSE: u64 = set_of(&[Known::ContentLength, Known::TransferEncoding]);
 
 /// Fields that Connection must not nominate: dropping them on the way changes who asks, or what is asked.
 const NEVER_HOP_BY_HOP: u64 = set_of(&[

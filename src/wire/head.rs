@@ -76,8 +76,11 @@ pub struct ResponseHead<'b> {
 pub fn parse_request<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<RequestHead<'b>>, HeadError> {
     fields.clear();
     let window = buf.get(..HEAD_MAX).unwrap_or(buf);
-    let parsed = dispatch(Request { buf: window, fields })?;
-    bounded(parsed, buf)
+    let parsed = dispatch(Request { buf: window, fields });
+    if matches!(parsed, Ok(Parsed::Partial)) && buf.len() >= HEAD_MAX {
+        return Err(HeadError::HeadTooLarge);
+    }
+    parsed
 }
 
 /// Parses the head of a response from the start of `buf`; `fields` is cleared first and filled.
@@ -87,17 +90,11 @@ pub fn parse_request<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<Re
 pub fn parse_response<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<ResponseHead<'b>>, HeadError> {
     fields.clear();
     let window = buf.get(..HEAD_MAX).unwrap_or(buf);
-    let parsed = dispatch(Response { buf: window, fields })?;
-    bounded(parsed, buf)
-}
-
-/// A head that fills the window and is still not whole can only be too large.
-fn bounded<T>(parsed: Option<T>, buf: &[u8]) -> Result<Parsed<T>, HeadError> {
-    match parsed {
-        Some(head) => Ok(Parsed::Complete(head)),
-        None if buf.len() >= HEAD_MAX => Err(HeadError::HeadTooLarge),
-        None => Ok(Parsed::Partial),
+    let parsed = dispatch(Response { buf: window, fields });
+    if matches!(parsed, Ok(Parsed::Partial)) && buf.len() >= HEAD_MAX {
+        return Err(HeadError::HeadTooLarge);
     }
+    parsed
 }
 
 struct Request<'b, 'f> {
@@ -106,34 +103,34 @@ struct Request<'b, 'f> {
 }
 
 impl<'b> Task for Request<'b, '_> {
-    type Output = Result<Option<RequestHead<'b>>, HeadError>;
+    type Output = Result<Parsed<RequestHead<'b>>, HeadError>;
 
     // RFC 9112 section 3: request-line = method SP request-target SP HTTP-version
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> Self::Output {
         let buf = self.buf;
-        let Some(start) = skip_leading_lines(buf)? else { return Ok(None) };
-        let Some(method_end) = method(lanes, buf, start)? else { return Ok(None) };
+        let Some(start) = skip_leading_lines(buf)? else { return Ok(Parsed::Partial) };
+        let Some(method_end) = method(lanes, buf, start)? else { return Ok(Parsed::Partial) };
         let target_start = method_end + 1;
         let line = buf.get(..start + REQUEST_LINE_MAX + 1).unwrap_or(buf);
         let Some(target_end) = find_stop::<L, TARGET>(lanes, line, target_start) else {
             let full = buf.len().saturating_sub(start) > REQUEST_LINE_MAX;
-            return if full { Err(HeadError::RequestLineTooLong) } else { Ok(None) };
+            return if full { Err(HeadError::RequestLineTooLong) } else { Ok(Parsed::Partial) };
         };
         if target_end == target_start || buf[target_end] != b' ' {
             return Err(target_error(buf[target_end], target_end == target_start));
         }
-        let Some(minor) = version(&buf[target_end + 1..])? else { return Ok(None) };
+        let Some(minor) = version(&buf[target_end + 1..])? else { return Ok(Parsed::Partial) };
         let line_end = target_end + 1 + VERSION_LENGTH;
         if line_end - start > REQUEST_LINE_MAX {
             return Err(HeadError::RequestLineTooLong);
         }
         let fields_start = match line_ending(buf, line_end)? {
             Some(next) => next,
-            None => return Ok(None),
+            None => return Ok(Parsed::Partial),
         };
         let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, REQUEST_FIELDS_MAX)? else {
-            return Ok(None);
+            return Ok(Parsed::Partial);
         };
         let head = RequestHead {
             method: &buf[start..method_end],
@@ -141,7 +138,7 @@ impl<'b> Task for Request<'b, '_> {
             minor,
             len,
         };
-        Ok(Some(head))
+        Ok(Parsed::Complete(head))
     }
 }
 
@@ -151,17 +148,17 @@ struct Response<'b, 'f> {
 }
 
 impl<'b> Task for Response<'b, '_> {
-    type Output = Result<Option<ResponseHead<'b>>, HeadError>;
+    type Output = Result<Parsed<ResponseHead<'b>>, HeadError>;
 
     // RFC 9112 section 4: status-line = HTTP-version SP status-code SP [ reason-phrase ]
     // The second SP is missing in many servers' answers without a reason, and nothing can be read into that.
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> Self::Output {
         let buf = self.buf;
-        let Some(minor) = version(buf)? else { return Ok(None) };
+        let Some(minor) = version(buf)? else { return Ok(Parsed::Partial) };
         let Some(&[separator, ref code @ ..]) = buf.get(VERSION_LENGTH..).filter(|rest| !rest.is_empty())
         else {
-            return Ok(None);
+            return Ok(Parsed::Partial);
         };
         if separator != b' ' {
             return Err(HeadError::Version);
@@ -176,23 +173,23 @@ impl<'b> Task for Response<'b, '_> {
         }
         let code_end = VERSION_LENGTH + 4;
         let reason_start = match buf.get(code_end) {
-            None => return Ok(None),
+            None => return Ok(Parsed::Partial),
             Some(b' ') => code_end + 1,
             Some(b'\r' | b'\n') => code_end,
             Some(_) => return Err(HeadError::StatusCode),
         };
         // reason-phrase = 1*( HTAB / SP / VCHAR / obs-text ), the bytes of a field value.
         let Some(reason_end) = find_stop::<L, VALUE>(lanes, buf, reason_start) else {
-            return Ok(None);
+            return Ok(Parsed::Partial);
         };
         if !matches!(buf[reason_end], b'\r' | b'\n') {
             return Err(HeadError::Reason);
         }
-        let Some(fields_start) = line_ending(buf, reason_end)? else { return Ok(None) };
+        let Some(fields_start) = line_ending(buf, reason_end)? else { return Ok(Parsed::Partial) };
         let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, RESPONSE_FIELDS_MAX)? else {
-            return Ok(None);
+            return Ok(Parsed::Partial);
         };
-        Ok(Some(ResponseHead { status, reason: &buf[reason_start..reason_end], minor, len }))
+        Ok(Parsed::Complete(ResponseHead { status, reason: &buf[reason_start..reason_end], minor, len }))
     }
 }
 
@@ -217,7 +214,7 @@ fn skip_leading_lines(buf: &[u8]) -> Result<Option<usize>, HeadError> {
 #[inline(always)]
 fn method<L: Lanes>(lanes: L, buf: &[u8], start: usize) -> Result<Option<usize>, HeadError> {
     const { assert!(METHOD_MAX == NAME_BLOCK) };
-    let mut pad = [0; NAME_BLOCK];
+    let mut pad = None;
     let length = lanes.name_stops(block_at(buf, start, &mut pad)).trailing_zeros() as usize;
     match buf.get(start + length) {
         None => Ok(None),

@@ -17,7 +17,7 @@ pub struct PathQuery<'b> {
 /// Checks a request target and splits it into path and query.
 ///
 /// Accepts the origin form, `*`, and the absolute form with `http` or `https` (whose authority is left out; compare it
-/// with Host as [`frame_request`] does). The path has no dot segment, no empty segment, no encoded slash, backslash or
+/// with Host as [`super::frame_request`] does). The path has no dot segment, no empty segment, no encoded slash, backslash or
 /// NUL, no `;`: whoever normalises later could see another path than the one that was authorised.
 ///
 /// # Errors

@@ -319,3 +319,9 @@ fn a_provider_cannot_nominate_its_content_type_away() {
         "Connection: x-secret, content-type\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
     assert!(answered("HTTP/1.1 200 OK", lines, false).is_ok());
 }
+
+#[test]
+fn a_content_type_said_twice_does_not_cost_an_answer() {
+    let lines = "Content-Type: application/json\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
+    assert!(answered("HTTP/1.1 200 OK", lines, false).is_ok());
+}

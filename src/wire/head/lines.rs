@@ -65,7 +65,7 @@ fn name_kind<L: Lanes>(lanes: L, block: &[u8; NAME_BLOCK], stops: u32) -> Known 
 // RFC 9110 section 5.1: field-name = token ; token = 1*tchar
 #[inline(always)]
 fn field_name<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<(usize, Known)> {
-    let mut pad = [0; NAME_BLOCK];
+    let mut pad = None;
     let block = block_at(buf, at, &mut pad);
     let stops = lanes.name_stops(block);
     if stops != 0 {
@@ -105,7 +105,7 @@ fn find_line_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<usize> {
 /// The first byte from `at` on that is not of the class; `None` when the buffer ends first.
 #[inline(always)]
 pub(super) fn find_stop<L: Lanes, const CLASS: u8>(lanes: L, buf: &[u8], mut at: usize) -> Option<usize> {
-    let mut pad = [0; NAME_BLOCK];
+    let mut pad = None;
     while at < buf.len() {
         let mask = stops::<L, CLASS>(lanes, block_at(buf, at, &mut pad));
         if mask != 0 {
@@ -129,14 +129,23 @@ fn stops<L: Lanes, const CLASS: u8>(lanes: L, block: &[u8; NAME_BLOCK]) -> u32 {
 
 /// The block at `at`. Past the end of the buffer it is padded, by way of `pad`, with NUL, which is in no class.
 #[inline(always)]
-pub(super) fn block_at<'a>(buf: &'a [u8], at: usize, pad: &'a mut [u8; NAME_BLOCK]) -> &'a [u8; NAME_BLOCK] {
+pub(super) fn block_at<'a>(
+    buf: &'a [u8],
+    at: usize,
+    pad: &'a mut Option<[u8; NAME_BLOCK]>,
+) -> &'a [u8; NAME_BLOCK] {
     let rest = buf.get(at..).unwrap_or_default();
     match rest.first_chunk() {
         Some(block) => block,
-        None => {
-            *pad = [0; NAME_BLOCK];
-            pad[..rest.len()].copy_from_slice(rest);
-            pad
-        }
+        None => pad.insert(padded(rest)),
     }
+}
+
+/// Out of line, so that the registers of the loops stay theirs.
+#[cold]
+#[inline(never)]
+fn padded(rest: &[u8]) -> [u8; NAME_BLOCK] {
+    let mut pad = [0; NAME_BLOCK];
+    pad[..rest.len()].copy_from_slice(rest);
+    pad
 }

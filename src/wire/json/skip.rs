@@ -19,7 +19,7 @@ const EVEN: u64 = 0x5555_5555_5555_5555;
 #[inline(always)]
 pub(super) fn string_end<L: Lanes>(lanes: L, doc: &[u8], mut at: usize) -> Result<usize, JsonError> {
     let mut escapes = Escapes::default();
-    let mut pad = [b' '; JSON_BLOCK];
+    let mut pad = None;
     while at < doc.len() {
         let (quotes, backslashes) = lanes.strings(block_at(doc, at, &mut pad));
         let closing = quotes & !escapes.escaped(backslashes);
@@ -45,7 +45,7 @@ pub(super) fn container_end<L: Lanes>(
     // All ones inside a string, else zero.
     let mut inside = 0u64;
     let mut at = start;
-    let mut pad = [b' '; JSON_BLOCK];
+    let mut pad = None;
     while at < doc.len() {
         let block = block_at(doc, at, &mut pad);
         let (quotes, backslashes) = lanes.strings(block);
@@ -203,14 +203,19 @@ fn stray_error<T>(stray: u64, base: usize) -> Result<T, JsonError> {
 
 /// The block at `at`. Past the end of the document it is padded, by way of `pad`, with spaces.
 #[inline(always)]
-fn block_at<'a>(doc: &'a [u8], at: usize, pad: &'a mut [u8; JSON_BLOCK]) -> &'a [u8; JSON_BLOCK] {
+fn block_at<'a>(doc: &'a [u8], at: usize, pad: &'a mut Option<[u8; JSON_BLOCK]>) -> &'a [u8; JSON_BLOCK] {
     let rest = doc.get(at..).unwrap_or_default();
     match rest.first_chunk() {
         Some(block) => block,
-        None => {
-            *pad = [b' '; JSON_BLOCK];
-            pad[..rest.len()].copy_from_slice(rest);
-            pad
-        }
+        None => pad.insert(padded(rest)),
     }
+}
+
+/// Out of line, so that the registers of the loops stay theirs.
+#[cold]
+#[inline(never)]
+fn padded(rest: &[u8]) -> [u8; JSON_BLOCK] {
+    let mut pad = [b' '; JSON_BLOCK];
+    pad[..rest.len()].copy_from_slice(rest);
+    pad
 }
