@@ -208,6 +208,13 @@ impl Flight {
             done: None,
         };
         flight.order(core);
+        if ask.client_retries == 0 {
+            core.shared.strain.earn(core.index);
+            // A target further down earns as well, or a backup that failed once would stay in debt until it is used.
+            for cells in flight.chain.targets().iter().filter_map(|t| core.shared.cells(t.slot)) {
+                cells.strain.earn(core.index);
+            }
+        }
         flight.earn(core, 0);
         flight
     }
@@ -232,6 +239,10 @@ impl Flight {
         if let Some(cause) = self.done {
             return self.give_up(cause, core, now_us);
         }
+        if let After::Again(live) = self.after {
+            self.after = After::Target;
+            return self.start(core, now_us, live, Reason::Retry, true);
+        }
         if self.live.iter().any(Option::is_some) {
             return Step::Wait { until_us: u64::MAX, why: WaitReason::InFlight };
         }
@@ -245,11 +256,7 @@ impl Flight {
             return self.wait_on(waiting, core, now_us);
         }
         let how = match self.after {
-            After::Target => return self.next_target(core, now_us),
-            After::Again(live) => {
-                self.after = After::Target;
-                return self.start(core, now_us, live, Reason::Retry, true);
-            }
+            After::Target | After::Again(_) => return self.next_target(core, now_us),
             After::Retry(at_us) if now_us < at_us => {
                 return Step::Wait { until_us: at_us, why: WaitReason::Backoff };
             }
@@ -496,9 +503,6 @@ impl Flight {
         let target = self.target(index);
         let provider = core.shared.provider(target.provider);
         provider.budget.earn(core.index);
-        if let Some(cells) = core.shared.cells(target.slot) {
-            cells.strain.earn(core.index);
-        }
         if core.settings.policy(self.chain.policy).hedge.is_some() {
             provider.hedges.earn(core.index);
         }

@@ -527,6 +527,22 @@ fn when_one_of_a_pair_fails_the_other_goes_on_and_when_both_fail_the_walk_does()
 }
 
 #[test]
+fn a_hedge_on_a_dead_connection_is_sent_again_beside_the_running_call() {
+    let (mut core, chain) = hedging();
+    let now = 300 * S;
+    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
+    let first = attempt(flight.next(&mut core, now));
+    let second = flight.hedge(&mut core, now + S).unwrap();
+    assert!(flight.settle(&mut core, now + S, second.no, Outcome::StaleConnection).more);
+    let again = attempt(flight.next(&mut core, now + S));
+    assert_eq!((again.provider, again.fresh_connection), (second.provider, true));
+    flight.settle(&mut core, now + S, first.no, status(503));
+    assert_eq!(flight.first_token(&mut core, now + 2 * S, again.no), None);
+    flight.settle(&mut core, now + 2 * S, again.no, ok());
+    assert_eq!(flight.winner(), Some(again.no));
+}
+
+#[test]
 fn hedges_stay_within_two_in_a_hundred() {
     let (mut core, chain) = hedging();
     let mut hedges = 0;
