@@ -84,14 +84,15 @@ impl Flight {
         if !deadline::can_start(now_us, self.ask.deadline_us, median_us) {
             return Err(hard(SkipReason::TooLate, None));
         }
-        let strained = core.shared.strain.is_over(&provider.budget) && cells.strain.is_felt(&provider.budget);
+        let strained =
+            core.shared.strain.is_over(&provider.budget) && cells.strain.is_felt(&provider.budget, now_us);
         if pass == Pass::Strict {
             let held = match door {
                 Door::Ajar(share) => core.random.below(1000) >= u64::from(share),
                 _ => false,
             };
             // A probe is one call in seconds, and the only way to learn that the target is well again.
-            let owes = (strained || cells.strain.is_over(&provider.budget)) && door != Door::Probe;
+            let owes = (strained || cells.strain.owes(&provider.budget, now_us)) && door != Door::Probe;
             if held || owes {
                 return Err(Refusal::Later);
             }
@@ -119,7 +120,7 @@ impl Flight {
         match ticket {
             Ok(probe) => {
                 core.counters.probes += u64::from(probe.is_some());
-                self.charge(core, how);
+                self.charge(core, now_us, how);
                 let key = core.wheels[usize::from(target.provider.0)].choose(eligible).map(KeyId);
                 Ok(Live { no: 0, target: index, key, probe, place: capped, first_token_us: None })
             }
@@ -219,15 +220,15 @@ impl Flight {
     }
 
     /// Charges an extra call to the target whose failure caused it.
-    fn charge(&mut self, core: &Core, how: How) {
+    fn charge(&mut self, core: &Core, now_us: u64, how: How) {
         if how == How::Hedge {
             return;
         }
         let Some(slot) = self.strained.take() else { return };
         if let Some(cells) = core.shared.cells(slot) {
             let settings = &core.settings.providers[usize::from(cells.provider.0)].budget;
-            cells.strain.charge(settings, how == How::Retry);
-            core.shared.strain.charge(settings, how == How::Retry);
+            cells.strain.charge(settings, now_us, how == How::Retry);
+            core.shared.strain.charge(settings, now_us, how == How::Retry);
         }
     }
 }

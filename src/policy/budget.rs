@@ -203,6 +203,8 @@ pub struct Strain {
     start: u64,
     /// How far it may go into debt.
     debt: u64,
+    /// When it was last charged.
+    charged_us: AtomicU64,
 }
 
 /// Debt is bounded, so that an outage does not shut a recovered target out: at 10 requests a second a target has paid
@@ -212,43 +214,55 @@ const PROCESS_DEBT: u64 = 100 * CALL;
 const STRAIN_BURST: u64 = 10 * CALL;
 const STRAIN_CHARGE: u64 = CALL * 4 / 3;
 /// With the whole process over its share, a target with less than half of its savings left is part of it.
+const STRAIN_MEMORY_US: u64 = 30 * SECOND_US;
 const STRAIN_FELT: i64 = STRAIN_BURST as i64 / 2;
 
 impl Strain {
     /// A target that owes nothing, and has savings: nothing is held against it before it has failed.
     pub fn of_target(cores: usize) -> Self {
-        Strain {
-            requests: per_core(cores),
-            allowance: Allowance::new(),
-            start: STRAIN_BURST,
-            debt: TARGET_DEBT,
-        }
+        Self::new(cores, STRAIN_BURST, TARGET_DEBT)
     }
 
     /// A process that owes nothing and has nothing saved.
     pub fn of_process(cores: usize) -> Self {
-        Strain { requests: per_core(cores), allowance: Allowance::new(), start: 0, debt: PROCESS_DEBT }
+        Self::new(cores, 0, PROCESS_DEBT)
     }
 
-    /// Counts a request that has this target in its chain, whether or not it is asked.
+    fn new(cores: usize, start: u64, debt: u64) -> Self {
+        let (requests, charged_us) = (per_core(cores), AtomicU64::new(0));
+        Strain { requests, allowance: Allowance::new(), start, debt, charged_us }
+    }
+
+    /// Counts a request that has this target first, whether or not it is asked, or that falls back to it.
     pub fn earn(&self, core: usize) {
         self.requests[core].add(1);
     }
 
     /// Charges one extra call that the target's failure caused; `refusable` when a budget could have refused it.
-    pub fn charge(&self, settings: &BudgetSettings, refusable: bool) {
+    pub fn charge(&self, settings: &BudgetSettings, now_us: u64, refusable: bool) {
         let cost = if refusable { CALL } else { STRAIN_CHARGE };
+        self.charged_us.store(now_us, Ordering::Relaxed);
         self.allowance.charge(self.credit(settings), STRAIN_BURST, cost, self.debt);
     }
 
-    /// True while the target owes more than it earned.
+    /// True while more is owed than was earned.
     pub fn is_over(&self, settings: &BudgetSettings) -> bool {
         self.allowance.left(self.credit(settings), STRAIN_BURST) < 0
     }
 
-    /// True while the target has not earned back what it was charged lately.
-    pub fn is_felt(&self, settings: &BudgetSettings) -> bool {
-        self.allowance.left(self.credit(settings), STRAIN_BURST) < STRAIN_FELT
+    /// The same for a target: what it owes is forgotten when it was not charged for half a minute. Quiet traffic would
+    /// take hours to earn it back.
+    pub fn owes(&self, settings: &BudgetSettings, now_us: u64) -> bool {
+        self.is_recent(now_us) && self.is_over(settings)
+    }
+
+    /// True while a target has not earned back what it was charged lately.
+    pub fn is_felt(&self, settings: &BudgetSettings, now_us: u64) -> bool {
+        self.is_recent(now_us) && self.allowance.left(self.credit(settings), STRAIN_BURST) < STRAIN_FELT
+    }
+
+    fn is_recent(&self, now_us: u64) -> bool {
+        now_us.saturating_sub(self.charged_us.load(Ordering::Relaxed)) < STRAIN_MEMORY_US
     }
 
     fn credit(&self, settings: &BudgetSettings) -> u64 {
@@ -374,7 +388,7 @@ mod tests {
             if !strain.is_over(&settings) {
                 asked += 1;
                 if random.below(5) == 0 {
-                    strain.charge(&settings, false);
+                    strain.charge(&settings, 0, false);
                     extra += 1;
                 }
             }
@@ -388,9 +402,9 @@ mod tests {
         let strain = Strain::of_target(1);
         for n in 0..1000u64 {
             strain.earn(0);
-            assert!(!strain.is_over(&SET) && !strain.is_felt(&SET));
+            assert!(!strain.is_over(&SET) && !strain.is_felt(&SET, 0));
             if n % 20 == 0 {
-                strain.charge(&SET, false);
+                strain.charge(&SET, 0, false);
             }
         }
     }
@@ -399,7 +413,7 @@ mod tests {
     fn the_debt_of_an_outage_is_bounded() {
         let strain = Strain::of_target(1);
         for _ in 0..1_000_000 {
-            strain.charge(&SET, false);
+            strain.charge(&SET, 0, false);
         }
         let mut needed = 0;
         while strain.is_over(&SET) {
@@ -407,6 +421,13 @@ mod tests {
             needed += 1;
         }
         assert_eq!(needed, 100);
+        strain.charge(&SET, 50 * S, false);
+        strain.charge(&SET, 50 * S, false);
+        assert!(strain.owes(&SET, 80 * S - 1) && strain.is_felt(&SET, 80 * S - 1));
+        assert!(
+            !strain.owes(&SET, 80 * S) && !strain.is_felt(&SET, 80 * S),
+            "and forgotten after half a minute"
+        );
     }
 
     #[test]

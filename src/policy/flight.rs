@@ -210,10 +210,6 @@ impl Flight {
         flight.order(core);
         if ask.client_retries == 0 {
             core.shared.strain.earn(core.index);
-            // A target further down earns as well, or a backup that failed once would stay in debt until it is used.
-            for cells in flight.chain.targets().iter().filter_map(|t| core.shared.cells(t.slot)) {
-                cells.strain.earn(core.index);
-            }
         }
         flight.earn(core, 0);
         flight
@@ -503,6 +499,9 @@ impl Flight {
         let target = self.target(index);
         let provider = core.shared.provider(target.provider);
         provider.budget.earn(core.index);
+        if let Some(cells) = core.shared.cells(target.slot) {
+            cells.strain.earn(core.index);
+        }
         if core.settings.policy(self.chain.policy).hedge.is_some() {
             provider.hedges.earn(core.index);
         }
