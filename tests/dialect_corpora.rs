@@ -4,16 +4,23 @@
 //! The recordings are not part of the repository. They are looked for beside it, and where they are absent each test
 //! says so and passes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test helper may stop the test, and says what it skips"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sluice::config::Dialect;
+use sluice::dialect::anthropic_to_openai;
 use sluice::dialect::openai_to_anthropic::{
-    Back, StreamTranslator, TranslateFault, TranslateOptions, translate_answer, translate_request,
+    Back, StreamTranslator, TranslateOptions, translate_answer, translate_request,
 };
 use sluice::dialect::{
-    Api, ErrorKind, EventKind, RetryHints, StreamWatch, Usage, inspect_answer, read_error,
+    Api, ErrorKind, EventKind, RetryHints, StreamWatch, TranslateFault, Usage, inspect_answer, read_error,
 };
 use sluice::wire::sse::Splitter;
 
@@ -714,4 +721,237 @@ fn golden_answers_agree_but_for_cached_tokens() {
     }
     println!("{seen} golden answers");
     assert!(seen >= 8);
+}
+
+/// What a Messages client makes of a stream: texts, calls and their inputs, the reason to stop, the usage.
+fn hear_events(stream: &str) -> Heard {
+    let mut heard = Heard::default();
+    let mut open = None;
+    for data in data_of(stream) {
+        match data["type"].as_str().unwrap() {
+            "content_block_start" => {
+                assert_eq!(open, None, "one block at a time");
+                open = data["index"].as_u64();
+                let block = &data["content_block"];
+                if block["type"] == "tool_use" {
+                    heard.calls.push((
+                        block["id"].as_str().unwrap().to_owned(),
+                        block["name"].as_str().unwrap().to_owned(),
+                        String::new(),
+                    ));
+                }
+            }
+            "content_block_delta" => {
+                assert_eq!(data["index"].as_u64(), open);
+                heard.text += data["delta"]["text"].as_str().unwrap_or("");
+                if let Some(fragment) = data["delta"]["partial_json"].as_str() {
+                    heard.calls.last_mut().unwrap().2 += fragment;
+                }
+            }
+            "content_block_stop" => assert_eq!(data["index"].as_u64(), open.take()),
+            "message_delta" => heard.finishes.push(data["delta"]["stop_reason"].as_str().unwrap().to_owned()),
+            "message_stop" => heard.done += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(open, None);
+    heard
+}
+
+fn stream_to_anthropic(text: &str, piece: usize) -> (String, Result<(), String>, Option<Usage>, bool) {
+    let mut translator = anthropic_to_openai::StreamTranslator::new();
+    let mut out = Vec::new();
+    let mut failed = false;
+    for event in events(text, piece) {
+        match translator.event(&event, &mut out) {
+            Ok(kind) => failed |= kind == EventKind::Error,
+            Err(broken) => {
+                return (String::from_utf8(out).unwrap(), Err(format!("{broken:?}")), None, failed);
+            }
+        }
+    }
+    let result = translator.finish(&mut out).map_err(|broken| format!("{broken:?}"));
+    (String::from_utf8(out).unwrap(), result, translator.usage(), failed)
+}
+
+#[test]
+fn recorded_chat_streams_become_good_anthropic_streams() {
+    let Some(root) = corpus() else { return };
+    let mut seen = 0;
+    for (name, _, _, text) in streams(&root).into_iter().filter(|(_, api, ..)| *api == Api::ChatCompletions) {
+        let (stream, result, usage, failed) = stream_to_anthropic(&text, text.len());
+        if failed {
+            assert!(!stream.contains("message_stop"), "{name}");
+            continue;
+        }
+        result.unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        let heard = hear_events(&stream);
+        let (mut expected_text, mut expected_calls) = (String::new(), Vec::<(String, String)>::new());
+        for chunk in data_of(&text) {
+            let choice = &chunk["choices"][0];
+            expected_text += choice["delta"]["content"].as_str().unwrap_or("");
+            for part in choice["delta"]["content"].as_array().into_iter().flatten() {
+                expected_text += part["text"].as_str().unwrap_or("");
+            }
+            for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
+                let id = call["id"].as_str().filter(|id| !id.is_empty());
+                if let Some(id) = id.filter(|id| expected_calls.iter().all(|(known, _)| known != id)) {
+                    expected_calls
+                        .push((id.to_owned(), call["function"]["name"].as_str().unwrap().to_owned()));
+                }
+            }
+        }
+        assert_eq!(heard.text, expected_text, "{name}");
+        let named: Vec<_> = heard.calls.iter().map(|(id, name, _)| (id.clone(), name.clone())).collect();
+        assert_eq!(named, expected_calls, "{name}");
+        for (_, _, input) in &heard.calls {
+            assert!(input.is_empty() || serde_json::from_str::<Value>(input).is_ok(), "{name}: {input}");
+        }
+        assert_eq!((heard.finishes.len(), heard.done), (1, 1), "{name}");
+        let mut watch = StreamWatch::new(Api::Messages, Dialect::Anthropic);
+        for event in events(&stream, stream.len()) {
+            watch.event(&event);
+        }
+        assert!(watch.ended(), "{name}");
+        assert_eq!(
+            watch.usage().map(|usage| usage.total()),
+            usage.map(|usage| usage.total()).or(Some(0)),
+            "{name}"
+        );
+        assert_eq!(stream_to_anthropic(&text, 5).0, stream, "{name} in pieces");
+
+        // There and back again, a client hears the same.
+        let (back, result, _) = translate_stream(&stream, 100);
+        result.unwrap();
+        let again = hear(&back);
+        assert_eq!((&again.text, again.calls.len()), (&heard.text, heard.calls.len()), "{name}");
+        seen += 1;
+    }
+    println!("{seen} streams");
+    assert!(seen >= 30);
+}
+
+#[test]
+fn recorded_messages_requests_can_fall_back_to_openai_and_return() {
+    let Some(root) = corpus() else { return };
+    let (mut translated, mut refused) = (0, Vec::new());
+    for exchange in exchanges(&root).into_iter().filter(|exchange| {
+        exchange.api == Api::Messages && exchange.request.is_object() && exchange.status == 200
+    }) {
+        let mut out = Vec::new();
+        let options = anthropic_to_openai::TranslateOptions { model: "gpt-4o-mini" };
+        if let Err(error) = anthropic_to_openai::translate_request(
+            exchange.request.to_string().as_bytes(),
+            &options,
+            &mut out,
+        ) {
+            assert_eq!(error.fault, TranslateFault::Target, "{}: {error}", exchange.name);
+            refused.push(error.to_string());
+            continue;
+        }
+        let request: Value = serde_json::from_slice(&out).unwrap();
+        assert!(!request["messages"].as_array().unwrap().is_empty(), "{}", exchange.name);
+        translated += 1;
+        let mut back = Vec::new();
+        let options = TranslateOptions { model: "claude-haiku-4-5", default_max_tokens: None };
+        match translate_request(&out, &options, &mut back) {
+            Ok(_) => check_conversation(&exchange.name, &serde_json::from_slice(&back).unwrap()),
+            // Recordings of tools that ran at Anthropic leave calls without results behind.
+            Err(error) => assert!(
+                exchange.request.to_string().contains("server_tool_use"),
+                "{}: {error}",
+                exchange.name
+            ),
+        }
+    }
+    refused.sort();
+    refused.dedup();
+    println!("{translated} translated; refused: {refused:#?}");
+    assert!(translated >= 50);
+}
+
+/// Deliberate differences to the other gateway: system and lone texts go as plain strings, images in tool results are
+/// shown instead of lost, server tools are refused instead of dropped, and adaptive thinking sets no effort of its own.
+#[test]
+fn golden_messages_requests_agree_on_the_conversation() {
+    let Some(root) = corpus() else { return };
+    let folder = root.join("agentgateway/crates/llm/src/tests/requests/messages");
+    let words = |content: &Value| match content {
+        Value::Array(parts) => {
+            parts.iter().map(|part| part["text"].as_str().unwrap_or("")).collect::<Vec<_>>().concat()
+        }
+        other => other.as_str().unwrap_or("").to_owned(),
+    };
+    let mut seen = 0;
+    for path in files(&folder, ".completions.snap") {
+        let name = path.file_name().unwrap().to_string_lossy().replace(".completions.snap", "");
+        let expected = golden(&path)["request"].clone();
+        let mut out = Vec::new();
+        let options = anthropic_to_openai::TranslateOptions { model: expected["model"].as_str().unwrap() };
+        let source = fs::read(folder.join(format!("{name}.json"))).unwrap();
+        if let Err(error) = anthropic_to_openai::translate_request(&source, &options, &mut out) {
+            assert_eq!((error.fault, name.as_str()), (TranslateFault::Target, "server_tools"));
+            continue;
+        }
+        let ours: Value = serde_json::from_slice(&out).unwrap();
+        // Texts joined with and without space between them; users who only show what was in a tool result.
+        let lines = |request: &Value| {
+            let lines = request["messages"].as_array().unwrap().iter();
+            let lines =
+                lines.map(|message| (message["role"].clone(), words(&message["content"]).replace('\n', "")));
+            lines.filter(|(role, text)| role != "user" || !text.is_empty()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&ours), lines(&expected), "{name}");
+        for member in ["tools", "temperature", "top_p", "tool_choice"] {
+            assert_eq!(ours[member], expected[member], "{name} {member}");
+        }
+        assert_eq!(
+            ours["response_format"]["json_schema"]["schema"],
+            expected["response_format"]["json_schema"]["schema"],
+            "{name}"
+        );
+        seen += 1;
+    }
+    println!("{seen} golden requests");
+    assert!(seen >= 6);
+}
+
+/// Deliberate difference to the other gateway: a call that the limit cut is left out instead of given a string for its
+/// input.
+#[test]
+fn golden_completions_agree_but_for_cut_calls() {
+    let Some(root) = corpus() else { return };
+    let folder = root.join("agentgateway/crates/llm/src/tests/response/completions");
+    let mut seen = 0;
+    for path in files(&folder, ".completions-messages.snap") {
+        let name = path.file_name().unwrap().to_string_lossy().replace(".completions-messages.snap", "");
+        if name == "audio" {
+            continue;
+        }
+        let expected = golden(&path)["response"].clone();
+        let mut out = Vec::new();
+        let usage = anthropic_to_openai::translate_answer(
+            &fs::read(folder.join(format!("{name}.json"))).unwrap(),
+            &mut out,
+        )
+        .unwrap();
+        let ours: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(ours["stop_reason"], expected["stop_reason"], "{name}");
+        let shown = |message: &Value| {
+            message["content"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|block| block["type"] == "text" || block["input"].is_object())
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&ours), shown(&expected), "{name}");
+        if name != "gemini_zero_completion_tokens" {
+            assert_eq!(Some(usage.input), expected["usage"]["input_tokens"].as_u64(), "{name}");
+        }
+        seen += 1;
+    }
+    println!("{seen} golden answers");
+    assert!(seen >= 5);
 }

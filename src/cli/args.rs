@@ -10,21 +10,21 @@ use super::mock::MockArgs;
 use crate::config::{DriverChoice, parse_listen};
 
 const AFTER_HELP: &str = "\
-Without a subcommand, sluice serves. Without a config file it uses the providers whose keys are in the
-environment; without any, a built-in mock provider answers.
+Without a subcommand, sluice serves. Without a config file it uses the providers whose keys
+are in the environment; without any, a built-in mock provider answers.
 
 Examples:
   sluice                                        serve on 127.0.0.1:8080
   OPENAI_BASE_URL=http://localhost:8080/v1 ...  point a client at it
-  sluice check sluice.yaml                      all problems of a config file, with line and column
+  sluice check sluice.yaml                      all problems of a config, with their places
   sluice explain sluice.yaml gpt-4o-mini        where a model name would go, and why
   sluice mock --fault brownout                  a provider that misbehaves, to rehearse against
 
 Environment:
-  SLUICE_CONFIG       the config file, when --config is not given
+  SLUICE_CONFIG  the config file, when --config is not given
   OPENAI_API_KEY, ANTHROPIC_API_KEY, GEMINI_API_KEY, ...
-                      keys of providers, when the file names none (docs/configuration.md has the list)
-  Any variable        wherever the file says env.NAME
+                 keys of providers, when the file names none (docs/configuration.md lists all)
+  any variable   wherever the file says env.NAME
 
 Exit codes:
   0  fine, or stopped as told
@@ -59,7 +59,7 @@ pub(super) enum Command {
 
 /// Arguments of `sluice serve`.
 #[derive(Args, Clone, Debug, Default)]
-pub struct ServeArgs {
+pub(super) struct ServeArgs {
     /// Config file, YAML or JSON [default: $SLUICE_CONFIG, else sluice.yaml, sluice.yml or sluice.json here]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::{Exit, Rooms, Surroundings};
+use super::{Exit, Rooms, Surroundings, finished};
 use crate::config::{parse_duration_ms, parse_listen};
 
 const AFTER_HELP: &str = "\
@@ -21,7 +21,7 @@ Examples:
 /// Arguments of `sluice mock`.
 #[derive(Args, Clone, Debug, PartialEq)]
 #[command(after_help = AFTER_HELP)]
-pub struct MockArgs {
+pub(super) struct MockArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(short, long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9101", value_parser = parse_listen)]
     pub listen: SocketAddr,
@@ -63,13 +63,7 @@ pub(super) fn run(args: MockArgs, rooms: &Rooms<'_>, around: &mut Surroundings<'
         writeln!(around.out, "{}", (rooms.list_faults)().trim_end())?;
         return Ok(Exit::Ok);
     }
-    match (rooms.mock)(args) {
-        Ok(()) => Ok(Exit::Ok),
-        Err(error) => {
-            writeln!(around.err, "sluice: error: {error}")?;
-            Ok(Exit::NotStarted)
-        }
-    }
+    finished((rooms.mock)(&args), around)
 }
 
 fn factor(text: &str) -> Result<f64, String> {

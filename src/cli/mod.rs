@@ -16,8 +16,9 @@ mod check;
 mod completions;
 mod exit;
 mod explain;
-pub mod mock;
-pub mod serve;
+mod mock;
+mod rooms;
+mod serve;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -26,38 +27,44 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::config::{Env, Loader, Plan};
 use args::{Cli, Command};
 pub use exit::Exit;
 use mock::MockArgs;
-use serve::Start;
 
-/// What stopped something that was started, in words for the user.
-pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+/// Why something that a command started did not run, in words for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum StartError {
+    /// The arguments were wrong in a way only the started room knows.
+    Arguments(String),
+    /// It could not start, or died.
+    Start(String),
+}
 
-/// The rooms that commands start. Both run until told to stop.
-pub struct Rooms<'r> {
-    /// Serves a plan.
-    pub serve: &'r dyn Fn(crate::config::Plan, Start) -> Result<(), StartError>,
+/// The rooms that commands start. `serve` and `mock` run until told to stop.
+struct Rooms<'r> {
+    /// Serves a plan; the loader gives the next one.
+    serve: &'r dyn Fn(Plan, Loader) -> Result<(), StartError>,
     /// Serves as a provider that misbehaves as told.
-    pub mock: &'r dyn Fn(MockArgs) -> Result<(), StartError>,
+    mock: &'r dyn Fn(&MockArgs) -> Result<(), StartError>,
     /// The text of `mock --list-faults`.
-    pub list_faults: &'r dyn Fn() -> String,
+    list_faults: &'r dyn Fn() -> String,
 }
 
 /// What a command sees of the process it runs in.
-pub struct Surroundings<'s> {
+struct Surroundings<'s> {
     /// Looks up an environment variable.
-    pub env: crate::config::Env<'s>,
+    env: Env<'s>,
     /// Where `sluice.yaml` is looked for.
-    pub directory: PathBuf,
+    directory: PathBuf,
     /// Standard output.
-    pub out: &'s mut dyn Write,
+    out: &'s mut dyn Write,
     /// Standard error.
-    pub err: &'s mut dyn Write,
+    err: &'s mut dyn Write,
 }
 
 /// Runs the command that the process was started with.
-pub fn run(rooms: &Rooms<'_>) -> ExitCode {
+pub fn run() -> ExitCode {
     let env = |name: &str| std::env::var(name).ok();
     let mut around = Surroundings {
         env: &env,
@@ -66,11 +73,13 @@ pub fn run(rooms: &Rooms<'_>) -> ExitCode {
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
     };
-    run_with(std::env::args_os(), rooms, &mut around).into()
+    let rooms =
+        Rooms { serve: &rooms::serve, mock: &rooms::mock, list_faults: &crate::rehearsal::list_faults };
+    run_with(std::env::args_os(), &rooms, &mut around).into()
 }
 
 /// Runs the command in `arguments`, the first of which is the program's name.
-pub fn run_with(
+fn run_with(
     arguments: impl IntoIterator<Item = OsString>,
     rooms: &Rooms<'_>,
     around: &mut Surroundings<'_>,
@@ -91,14 +100,26 @@ pub fn run_with(
     outcome.unwrap_or(Exit::Refused)
 }
 
+/// The exit code for what a room that ran came back with.
+fn finished(outcome: Result<(), StartError>, around: &mut Surroundings<'_>) -> std::io::Result<Exit> {
+    let (error, exit) = match outcome {
+        Ok(()) => return Ok(Exit::Ok),
+        Err(StartError::Arguments(error)) => (error, Exit::Usage),
+        Err(StartError::Start(error)) => (error, Exit::NotStarted),
+    };
+    writeln!(around.err, "sluice: error: {error}")?;
+    Ok(exit)
+}
+
 /// Help and version are answers; anything else is a mistake in the arguments.
 fn usage(error: &clap::Error, around: &mut Surroundings<'_>) -> Exit {
-    let text = error.render();
+    let text = error.render().to_string();
+    let text = text.trim_end();
     if error.use_stderr() {
-        let _ = write!(around.err, "{text}");
+        let _ = writeln!(around.err, "{text}");
         Exit::Usage
     } else {
-        let _ = write!(around.out, "{text}");
+        let _ = writeln!(around.out, "{text}");
         Exit::Ok
     }
 }

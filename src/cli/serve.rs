@@ -7,21 +7,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use super::args::ServeArgs;
-use super::{Exit, Rooms, Surroundings, check};
+use super::args::ServeArgs;
+use super::{Exit, Rooms, Surroundings, check, finished};
 use crate::config::{Env, Loader};
 
 /// Names looked for in the working directory, in this order.
 const FILE_NAMES: [&str; 3] = ["sluice.yaml", "sluice.yml", "sluice.json"];
-
-/// What the gateway gets besides the plan.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// Loads the same configuration again, for a reload.
-    pub loader: Loader,
-    /// How the config file was found, in words; empty when `--config` named it.
-    pub found: String,
-}
 
 /// Runs the command until the gateway stops.
 pub(super) fn run(args: ServeArgs, rooms: &Rooms<'_>, around: &mut Surroundings<'_>) -> io::Result<Exit> {
@@ -47,16 +38,8 @@ pub(super) fn run(args: ServeArgs, rooms: &Rooms<'_>, around: &mut Surroundings<
             return Ok(Exit::Refused);
         }
     };
-    for warning in &plan.warnings {
-        writeln!(around.err, "{warning}")?;
-    }
-    match (rooms.serve)(plan, Start { loader, found }) {
-        Ok(()) => Ok(Exit::Ok),
-        Err(error) => {
-            writeln!(around.err, "sluice: error: {error}")?;
-            Ok(Exit::NotStarted)
-        }
-    }
+    // The gateway says the plan's warnings with its start message.
+    finished((rooms.serve)(plan, loader), around)
 }
 
 /// The config file and how it was found.

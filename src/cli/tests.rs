@@ -3,26 +3,29 @@
 use std::cell::RefCell;
 
 use super::*;
-use crate::config::{DriverChoice, Plan, PlanSource};
+use crate::config::{DriverChoice, PlanSource};
 
 struct Ran {
     exit: Exit,
     out: String,
     err: String,
-    served: Option<(Plan, Start)>,
+    served: Option<(Plan, Loader)>,
     mocked: Option<MockArgs>,
 }
 
 /// Runs `line` in `directory` with `variables`; started rooms end at once, with an error when `busy`.
 fn ran(line: &[&str], directory: &std::path::Path, variables: &[(&str, &str)], busy: bool) -> Ran {
     let (served, mocked) = (RefCell::new(None), RefCell::new(None));
-    let ended = || if busy { Err(StartError::from("the address is in use")) } else { Ok(()) };
-    let serve = |plan: Plan, start: Start| {
-        *served.borrow_mut() = Some((plan, start));
+    let ended = || if busy { Err(StartError::Start("the address is in use".to_owned())) } else { Ok(()) };
+    let serve = |plan: Plan, loader: Loader| {
+        *served.borrow_mut() = Some((plan, loader));
         ended()
     };
-    let mock = |args: MockArgs| {
-        *mocked.borrow_mut() = Some(args);
+    let mock = |args: &MockArgs| {
+        *mocked.borrow_mut() = Some(args.clone());
+        if args.faults == ["nonsense"] {
+            return Err(StartError::Arguments("no such fault".to_owned()));
+        }
         ended()
     };
     let rooms = Rooms { serve: &serve, mock: &mock, list_faults: &|| "brownout\n".to_owned() };
@@ -65,11 +68,11 @@ fn without_a_subcommand_it_serves() {
 fn serve_takes_its_flags_with_and_without_the_word() {
     let flags = ["--listen", "127.0.0.1:9", "-w", "2", "--driver", "epoll", "--set", "timeouts.connect=1s"];
     for line in [flags.to_vec(), [&["serve"][..], &flags].concat()] {
-        let (plan, start) = run_line(&line).served.unwrap();
+        let (plan, loader) = run_line(&line).served.unwrap();
         assert_eq!((plan.listen.port(), plan.workers, plan.driver), (9, Some(2), DriverChoice::Epoll));
         assert_eq!(plan.timeouts.connect_ms, 1_000);
         // A reload gives the same.
-        let again = start.loader.load(&|_| Some("k".to_owned())).unwrap();
+        let again = loader.load(&|_| Some("k".to_owned())).unwrap();
         assert_eq!((again.listen, again.workers, again.driver), (plan.listen, plan.workers, plan.driver));
     }
 }
@@ -117,7 +120,7 @@ fn a_config_is_found_in_a_fixed_order_and_named() {
         let variables = [&[("K", "canary")], variables].concat();
         let ran = ran(line, here.path(), &variables, false);
         assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
-        let file = ran.served.unwrap().1.loader.file.unwrap();
+        let file = ran.served.unwrap().1.file.unwrap();
         (file.file_name().unwrap().to_str().unwrap().to_owned(), ran.err)
     };
     let said = "sluice: using the config sluice.yml; sluice.json is here too and is not read\n";
@@ -155,8 +158,9 @@ fn what_cannot_start_exits_with_three() {
 fn warnings_are_shown_and_do_not_stop_the_start() {
     let ran = run_line(&["--listen", "0.0.0.0:80"]);
     assert_eq!(ran.exit, Exit::Ok);
-    assert!(ran.served.is_some());
-    assert!(ran.err.starts_with("--listen: warning: anyone who can reach this address"), "{}", ran.err);
+    // The gateway says them with its start message.
+    let (plan, _) = ran.served.unwrap();
+    assert!(plan.warnings[0].to_string().starts_with("--listen: warning: anyone who can reach"));
 }
 
 #[test]
@@ -245,6 +249,8 @@ fn mock_passes_its_arguments_on() {
     assert_eq!(args.faults, ["brownout", "slow:15s"]);
     assert_eq!((args.first_token, args.token_gap, args.scale), (Some(50), None, 0.05));
     assert_eq!(run_line(&["mock"]).mocked.unwrap().listen.port(), 9101);
+    let ran = run_line(&["mock", "-f", "nonsense"]);
+    assert_eq!((ran.exit, ran.err.as_str()), (Exit::Usage, "sluice: error: no such fault\n"));
     assert_eq!(run_line(&["mock", "--list-faults"]).out, "brownout\n");
 }
 

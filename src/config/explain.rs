@@ -3,6 +3,8 @@
 //! For `sluice explain` and for pages that show the effective configuration: the chain in order, where each
 //! target is sent, the share of each key, and the timeouts, after all defaults.
 //!
+//! [`Plan::sample_model`] names a model for a first request.
+//!
 //! Invariant: of a secret only its name and that it exists.
 
 use std::fmt;
@@ -55,6 +57,26 @@ pub fn explain(plan: &Plan, model: &str) -> Result<Explanation, UnknownModel> {
         targets: chain.iter(plan, model).map(|target| words(plan, target, model)).collect(),
         total: show_ms(plan.timeouts.total_ms),
     })
+}
+
+impl Plan {
+    /// A model name that resolves, for a request to try: one the file spells out, else one that the default
+    /// provider is known for, else `PROVIDER/MODEL` for the user to fill in. It can stand in a JSON string
+    /// inside single quotes as it is.
+    pub fn sample_model(&self) -> String {
+        let plain =
+            |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte));
+        if let Some(offered) = self.offered_models().iter().find(|offered| plain(&offered.name)) {
+            return offered.name.to_string();
+        }
+        match &*self.provider(self.default_provider).name {
+            "openai" | "mock" => "gpt-4o-mini".to_owned(),
+            "anthropic" => "claude-haiku-4-5".to_owned(),
+            "gemini" => "gemini-2.5-flash".to_owned(),
+            "mistral" => "mistral-small-latest".to_owned(),
+            other => format!("{other}/MODEL"),
+        }
+    }
 }
 
 fn because(plan: &Plan, chain: Chain) -> String {
@@ -152,6 +174,22 @@ fn decimals(percent: f64) -> usize {
 mod tests {
     use super::super::load::Loader;
     use super::*;
+
+    #[test]
+    fn the_sample_model_always_resolves() {
+        let loader = Loader { file: Some("t.yaml".into()), ..Loader::default() };
+        for (text, model) in [
+            ("providers: {openai: {}}", "gpt-4o-mini"),
+            ("providers: {mock: {}}", "gpt-4o-mini"),
+            ("{providers: {openai: {}, anthropic: {}}, default_provider: anthropic}", "claude-haiku-4-5"),
+            ("providers: {groq: {}}", "groq/MODEL"),
+            ("providers: {openai: {}, x: {base_url: 'http://h', models: ['it''s', m]}}", "x/m"),
+        ] {
+            let plan = loader.load_text(text, &|_| Some("key".to_owned())).unwrap();
+            assert_eq!(plan.sample_model(), model);
+            assert!(plan.resolve(model).is_ok(), "{model}");
+        }
+    }
 
     #[test]
     fn an_explanation_shows_shares_timeouts_and_no_secret() {

@@ -21,7 +21,6 @@ mod diagnostics;
 mod env;
 mod explain;
 mod fallbacks;
-mod greeting;
 mod infer;
 mod known;
 mod load;
@@ -41,7 +40,6 @@ pub use compile::parse_listen;
 pub use diagnostics::{ConfigError, Diagnostic, Severity};
 pub use env::Env;
 pub use explain::{Explanation, TargetWords, explain};
-pub use greeting::greeting;
 pub use known::MOCK;
 pub use load::Loader;
 pub use plan::{

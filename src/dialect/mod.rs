@@ -6,6 +6,7 @@
 //! stand.
 
 pub mod answer;
+pub mod anthropic_to_openai;
 pub mod api;
 pub(crate) mod date;
 pub mod edit;
@@ -14,6 +15,7 @@ pub mod head;
 pub mod json;
 pub mod models;
 pub mod openai_to_anthropic;
+pub mod translate;
 pub mod usage;
 pub mod watch;
 
@@ -26,5 +28,6 @@ pub use error::{
 };
 pub use head::{anthropic_version, auth_header, forward_request_header, forward_response_header};
 pub use models::{ModelEntry, parse_models, render_models};
+pub use translate::{Dropped, TranslateError, TranslateFault};
 pub use usage::Usage;
 pub use watch::{EventKind, Finish, StreamWatch};

@@ -1,15 +1,17 @@
 //! A whole answer: read, inspected, then delivered. Nothing goes to the client before all of it is there, so that a
 //! truncated, empty or false answer is still a failed attempt that another target can make good.
 
-use crate::dialect::{self, openai_to_anthropic};
+use crate::dialect;
 use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Outcome, Signal, Success, What};
 
 use super::client::After;
-use super::exchange::{Ended, Exchange, kind_for_policy, overhead_us};
-use super::outbound::{Back, Outbound};
+use super::exchange::{Ended, Exchange, overhead_us};
+use super::failure::kind_for_policy;
+use super::outbound::Outbound;
 use super::respond;
+use super::translation;
 use super::upstream::{ANSWER_MAX, Broken, By, Call, Content, Reply};
 
 /// Reads and delivers a whole answer.
@@ -52,12 +54,11 @@ pub async fn deliver(
     }
     let body = match &outbound.back {
         None => body,
-        Some(Back::Chat(back)) => {
+        Some(back) => {
             let mut said = Buf::take(body.len() + 256);
-            let now = clock::unix_seconds();
-            match openai_to_anthropic::translate_answer(body.filled(), back, now, said.as_vec()) {
-                Ok(_) => said,
-                Err(_) => return Ended::Failed(Signal::Transport(What::BadBody), None),
+            match translation::answer(back, body.filled(), clock::unix_seconds(), said.as_vec()) {
+                Some(_) => said,
+                None => return Ended::Failed(Signal::Transport(What::BadBody), None),
             }
         }
     };

@@ -7,36 +7,26 @@
 use std::rc::Rc;
 
 use crate::config;
+use crate::dialect::Api;
 use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
-use crate::dialect::{Api, json};
-use crate::net::gather::Side;
-use crate::net::{Buf, buf, clock};
-use crate::policy::{
-    self, Ask, Attempt, Cause, Flight, GiveUp, Outcome, Signal, Step, TimeoutKind, What, attribute,
-};
-use crate::wire::json::peek;
+use crate::net::{Buf, clock};
+use crate::policy::{self, Ask, Attempt, Flight, Outcome, Signal, Step, TimeoutKind, What, attribute};
 
 use super::client::{After, Client};
 use super::core::CorePlan;
-use super::inbound::{Inbound, Media};
-use super::outbound::{self, Outbound, Unfit, Wish};
+use super::failure::{Kept, kind_for_policy, unfit_for};
+use super::inbound::Inbound;
+use super::outbound::{self, Outbound};
 use super::respond::{self, field};
+use super::route::{self, Source};
 use super::upstream::{self, Broken, By, Call, Content, Reply};
+use super::wish::{self, Wish};
 use super::{answer, local, relay, stream};
 
 /// Error bodies are read up to here; what is longer is judged by its status.
 const ERROR_BODY_MAX: usize = 256 * 1024;
 /// Rough size of a token, before the provider has told; policy learns better figures by model.
 const BYTES_PER_TOKEN: usize = 4;
-
-/// Where a target's model name comes from.
-#[derive(Clone, Copy)]
-enum Source {
-    /// Position in the chain that the plan gave.
-    Chain(u8),
-    /// Position among the models of `x-sluice-fallbacks`.
-    Extra(u8),
-}
 
 /// An exchange under way.
 pub struct Exchange<'x> {
@@ -48,21 +38,13 @@ pub struct Exchange<'x> {
     pub wish: Wish,
     /// The walk over the chain.
     pub flight: Flight,
-    plan: Rc<CorePlan>,
+    /// The plan that serves it.
+    pub plan: Rc<CorePlan>,
     chain: config::Chain,
     extra: Vec<String>,
     sources: [Source; policy::settings::CHAIN_MAX],
-    kept: Option<Box<Kept>>,
-}
-
-/// The most useful failure so far, as its provider told it.
-pub struct Kept {
-    status: u16,
-    lines: Buf,
-    body: Buf,
-    /// It came in the client's own dialect and may be passed on as it is.
-    native: bool,
-    error: UpstreamError,
+    /// The most useful failure so far.
+    pub kept: Option<Box<Kept>>,
 }
 
 /// How an attempt ended.
@@ -101,7 +83,7 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
     if let Some(after) = local::serve(client, inbound).await {
         return after;
     }
-    let mut wish = match read_wish(client, inbound) {
+    let mut wish = match wish::read(client, inbound) {
         Ok(wish) => wish,
         Err(error) => return respond::error(client, inbound, &error, b"").await,
     };
@@ -122,12 +104,12 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
             return respond::error(client, inbound, &error, b"").await;
         }
     };
-    let extra = match extra_models(client, inbound, &plan) {
+    let extra = match route::extra_models(client, inbound, &plan) {
         Ok(extra) => extra,
         Err(error) => return respond::error(client, inbound, &error, b"").await,
     };
     let mut sources = [Source::Chain(0); policy::settings::CHAIN_MAX];
-    let targets = targets(inbound, &wish, &plan, &chain, &extra, &mut sources);
+    let targets = route::targets(inbound, &wish, &plan, &chain, &extra, &mut sources);
     if targets.is_empty() {
         let provider =
             chain.get(&plan.live.plan, &wish.model, 0).map(|t| plan.live.plan.provider(t.provider));
@@ -152,125 +134,6 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
     let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
     let mut exchange = Exchange { client, inbound, wish, flight, plan, chain, extra, sources, kept: None };
     exchange.walk().await
-}
-
-/// Finds what the body asks for.
-fn read_wish(client: &Client, inbound: &Inbound) -> Result<Wish, GatewayError> {
-    let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
-    let body = all.get(inbound.body()).unwrap_or_default();
-    let mut wish = Wish::default();
-    match inbound.media {
-        Media::Json if !body.is_empty() => {}
-        Media::Multipart => {
-            wish.model.push_str(outbound::model_of_form(body).unwrap_or_default());
-            return Ok(wish);
-        }
-        _ if inbound.api == Api::Other => return Ok(wish),
-        _ => {
-            let mut error = GatewayError::new(
-                ErrorKind::InvalidRequest,
-                "send a JSON body with Content-Type: application/json",
-            );
-            error.code = "content_type".into();
-            error.status = if body.is_empty() { 400 } else { 415 };
-            return Err(error);
-        }
-    }
-    let found = match peek(body) {
-        Ok(found) => found,
-        // An unknown endpoint may take a body of any shape; the provider will say.
-        Err(_) if inbound.api == Api::Other => return Ok(wish),
-        Err(error) => {
-            let mut error = GatewayError::new(
-                ErrorKind::InvalidRequest,
-                format!("the request body is not usable: {error}"),
-            );
-            error.code = "invalid_json".into();
-            return Err(error);
-        }
-    };
-    if let Some(span) = found.model {
-        match outbound::unescape(span.of(body)) {
-            Some(model) => wish.model = model,
-            None => {
-                return Err(GatewayError::new(ErrorKind::InvalidRequest, "`model` is not a usable string"));
-            }
-        }
-    } else if inbound.api != Api::Other {
-        let mut error =
-            GatewayError::new(ErrorKind::InvalidRequest, "name a `model`, as in \"openai/gpt-4o-mini\"");
-        error.param = Some("model".to_owned());
-        return Err(error);
-    }
-    wish.peek = found;
-    wish.stream = found.stream;
-    wish.max_tokens = found.output_limit();
-    wish.pinned = inbound.api == Api::Responses && outbound::continues_state(body);
-    Ok(wish)
-}
-
-/// The models of `x-sluice-fallbacks`, each of which must be known.
-fn extra_models(client: &Client, inbound: &Inbound, plan: &CorePlan) -> Result<Vec<String>, GatewayError> {
-    let Some(span) = inbound.fallbacks.clone() else { return Ok(Vec::new()) };
-    let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
-    let text = String::from_utf8_lossy(all.get(span).unwrap_or_default()).into_owned();
-    let models: Vec<String> =
-        text.split(',').map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect();
-    for model in &models {
-        if let Err(unknown) = plan.live.plan.resolve(model) {
-            return Err(GatewayError::new(
-                ErrorKind::ModelNotFound,
-                format!("x-sluice-fallbacks: {unknown}"),
-            ));
-        }
-    }
-    Ok(models)
-}
-
-/// The chain as policy walks it: targets whose provider has the endpoint, in order, without duplicates.
-fn targets(
-    inbound: &Inbound,
-    wish: &Wish,
-    plan: &CorePlan,
-    chain: &config::Chain,
-    extra: &[String],
-    sources: &mut [Source; policy::settings::CHAIN_MAX],
-) -> policy::Chain {
-    let config = &plan.live.plan;
-    let policy = plan.policy.borrow();
-    let mut targets = policy::Chain::new(policy::PolicyId(0));
-    let mut add = |target: config::TargetRef<'_>, asked: &str, source: Source| {
-        let provider = config.provider(target.provider);
-        if !outbound::can_serve(inbound, provider.dialect) {
-            return;
-        }
-        let id = target.provider;
-        let model = target.model.unwrap_or(asked);
-        let slot = policy.slot(id, model.as_bytes());
-        if targets.targets().iter().any(|t| t.provider == id && t.slot == slot) {
-            return;
-        }
-        let at = targets.len();
-        let keys = policy::keys_for(provider, model);
-        if targets.push(policy::TargetRef { keys, ..policy::TargetRef::new(id, slot) }) {
-            sources[at] = source;
-        }
-    };
-    let alone = wish.pinned || inbound.api == Api::Other;
-    for (index, target) in chain.iter(config, &wish.model).enumerate() {
-        if alone && index > 0 {
-            break;
-        }
-        add(target, &wish.model, Source::Chain(index as u8));
-    }
-    if !alone {
-        for (index, model) in extra.iter().enumerate() {
-            if let Some(target) = config.resolve(model).ok().and_then(|c| c.get(config, model, 0)) {
-                add(target, model, Source::Extra(index as u8));
-            }
-        }
-    }
-    targets
 }
 
 impl Drop for Exchange<'_> {
@@ -497,167 +360,6 @@ impl Exchange<'_> {
         }
         self.push_attempts(out, Some(attempt.no));
         respond::number_field(out, "x-sluice-overhead-us", overhead_us);
-    }
-
-    /// Appends `x-sluice-attempts`: provider, status or failure, milliseconds, for each attempt. `answered` is the one
-    /// whose answer is being delivered and not settled yet.
-    fn push_attempts(&self, out: &mut Vec<u8>, answered: Option<u8>) {
-        out.extend_from_slice(b"x-sluice-attempts: ");
-        let now_us = clock::now_us();
-        for (no, record) in self.flight.attempts().iter().enumerate() {
-            if no > 0 {
-                out.extend_from_slice(b", ");
-            }
-            let provider = &self.plan.live.plan.providers[usize::from(record.provider.0)];
-            out.extend_from_slice(provider.name.as_bytes());
-            out.push(b' ');
-            let elapsed_us = match record.what {
-                Some(What::Status(status)) => {
-                    json::push_number(out, u64::from(status));
-                    record.elapsed_us
-                }
-                Some(what) => {
-                    out.extend_from_slice(what.label().as_bytes());
-                    record.elapsed_us
-                }
-                None => {
-                    let running: &[u8] = if answered == Some(no as u8) { b"200" } else { b"running" };
-                    out.extend_from_slice(running);
-                    now_us.saturating_sub(record.started_us)
-                }
-            };
-            out.push(b' ');
-            json::push_number(out, elapsed_us / 1000);
-            out.extend_from_slice(b"ms");
-        }
-        out.extend_from_slice(b"\r\n");
-    }
-
-    /// One sentence with every attempt.
-    fn tried(&self) -> String {
-        let mut line = Vec::new();
-        self.push_attempts(&mut line, None);
-        let text = String::from_utf8_lossy(&line);
-        let list = text.trim_start_matches("x-sluice-attempts: ").trim_end();
-        if list.is_empty() { "no target could be tried".to_owned() } else { format!("tried {list}") }
-    }
-
-    async fn give_up(&mut self, end: &GiveUp) -> After {
-        let mut extra = Vec::new();
-        if !self.flight.attempts().is_empty() {
-            self.push_attempts(&mut extra, None);
-        }
-        if end.cause == Cause::Caller
-            && let Some(kept) = self.kept.take_if(|k| k.native)
-        {
-            return self.pass_on(*kept, &extra).await;
-        }
-        let mut error = match (&self.kept, end.cause) {
-            (_, Cause::Deadline) => {
-                let mut error = GatewayError::new(
-                    ErrorKind::Timeout,
-                    "the caller's deadline passed before an answer came",
-                );
-                error.status = 504;
-                error.code = "deadline_exceeded".into();
-                error
-            }
-            (Some(kept), _) => kept.error.for_client(self.inbound.dialect),
-            (None, cause) => nothing_heard(cause, end.best().and_then(|b| b.what)),
-        };
-        if end.cause != Cause::Caller {
-            error.message = format!("{} ({})", error.message.trim_end_matches('.'), self.tried());
-            error.should_retry = end.should_retry.or(error.should_retry);
-            if let Some(us) = end.retry_after_us {
-                // SDKs ignore or distrust more than a minute, and retry at once on less than a second.
-                error.retry_after_s = Some(us.div_ceil(1_000_000).clamp(1, 60) as u32);
-            }
-        }
-        respond::error(self.client, self.inbound, &error, &extra).await
-    }
-
-    /// Passes a provider's error on, byte for byte.
-    async fn pass_on(&mut self, kept: Kept, extra: &[u8]) -> After {
-        let keep = respond::keeps(self.client, self.inbound);
-        let Some(gather) = self.client.gather.as_mut() else { return After::Cut };
-        gather.reset();
-        gather.own = Buf::take(buf::IDLE);
-        let out = gather.own.as_vec();
-        respond::status_line(out, kept.status);
-        out.extend_from_slice(kept.lines.filled());
-        out.extend_from_slice(extra);
-        respond::number_field(out, "content-length", kept.body.len() as u64);
-        respond::connection(out, keep, self.inbound.minor);
-        out.extend_from_slice(b"\r\n");
-        let (head_len, body_len) = (out.len(), kept.body.len());
-        gather.body = kept.body;
-        let mut fits = gather.piece(Side::Own, 0..head_len);
-        if !self.inbound.is_head {
-            fits &= gather.piece(Side::Body, 0..body_len);
-        }
-        if !fits || self.client.write_gather().await.is_err() {
-            return After::Cut;
-        }
-        if keep { After::Keep } else { After::Close }
-    }
-}
-
-fn unfit_for(unfit: Unfit) -> Ended {
-    let message = match unfit {
-        Unfit::NoEndpoint => "this provider has no such endpoint".to_owned(),
-        Unfit::Translation(why) => why.to_string(),
-        Unfit::Pieces => "the request has more edits than fit".to_owned(),
-    };
-    let error = UpstreamError {
-        status: 400,
-        kind: ErrorKind::InvalidRequest,
-        error_type: None,
-        code: Some("not_translatable".to_owned()),
-        param: None,
-        message,
-        retry_after_ms: None,
-        should_retry: Some(false),
-    };
-    // Another target may take the request as it is: the model is what does not fit, not the caller.
-    let signal = Signal::Status { status: 404, kind: policy::ErrorKind::ModelNotFound, retry_after_us: None };
-    Ended::failed_with(signal, error)
-}
-
-fn nothing_heard(cause: Cause, what: Option<What>) -> GatewayError {
-    let (status, code, message) = match (cause, what) {
-        (Cause::Unavailable, _) => {
-            (503, "no_target_available", "every target is resting after failures or rate limits; retry later")
-        }
-        (_, Some(What::Timeout(_))) => (504, "upstream_timeout", "no provider answered in time"),
-        (_, Some(What::Dns)) => (502, "upstream_unreachable", "the provider's name could not be looked up"),
-        (_, Some(What::Connect | What::Tls | What::Reset)) => {
-            (502, "upstream_unreachable", "no provider could be reached")
-        }
-        (_, Some(What::Truncated | What::EmptyBody | What::BadBody)) => {
-            (502, "upstream_truncated", "the provider's answer was cut short")
-        }
-        _ => (502, "upstream_failed", "no provider gave a usable answer"),
-    };
-    let mut error = GatewayError::new(ErrorKind::Server, message);
-    error.status = status;
-    error.code = code.into();
-    error
-}
-
-/// What policy calls a kind of error.
-pub fn kind_for_policy(kind: ErrorKind) -> policy::ErrorKind {
-    match kind {
-        ErrorKind::InvalidRequest | ErrorKind::TooLarge | ErrorKind::Conflict => {
-            policy::ErrorKind::InvalidRequest
-        }
-        ErrorKind::Authentication | ErrorKind::Permission => policy::ErrorKind::Auth,
-        ErrorKind::ModelNotFound => policy::ErrorKind::ModelNotFound,
-        ErrorKind::ContextLength => policy::ErrorKind::ContextLength,
-        ErrorKind::ContentFilter => policy::ErrorKind::ContentPolicy,
-        ErrorKind::RateLimit => policy::ErrorKind::RateLimit,
-        ErrorKind::Money => policy::ErrorKind::Quota,
-        ErrorKind::Overloaded => policy::ErrorKind::Overloaded,
-        ErrorKind::NotFound | ErrorKind::Server | ErrorKind::Timeout => policy::ErrorKind::Unknown,
     }
 }
 

@@ -4,33 +4,20 @@
 //! allows. The body goes out of the buffer it came into. Where the dialects differ, it is translated into a new one.
 
 use crate::config::Dialect;
+use crate::dialect::Api;
 use crate::dialect::edit::edit_request;
-use crate::dialect::{Api, json, openai_to_anthropic};
+use crate::dialect::error::GatewayError;
 use crate::net::gather::{Gather, Side};
 use crate::net::{Buf, buf};
 use crate::policy;
-use crate::wire::json::Peek;
 use crate::wire::splice::SEGMENTS_MAX;
 
 use super::inbound::Inbound;
 use super::live::Live;
 pub use super::live::USER_AGENT;
 use super::respond::{field, number_field};
-
-/// What a body asks for, found once per request.
-#[derive(Default)]
-pub struct Wish {
-    /// The top level of the body, with spans relative to it.
-    pub peek: Peek,
-    /// The model's name, unescaped.
-    pub model: String,
-    /// The client asked for a stream.
-    pub stream: bool,
-    /// The most tokens the answer may have, where the client said.
-    pub max_tokens: Option<u64>,
-    /// The request continues something that only one account has: no other target may answer it.
-    pub pinned: bool,
-}
+use super::translation::{self, Back};
+use super::wish::Wish;
 
 /// How one attempt's request was made.
 pub struct Outbound {
@@ -44,17 +31,11 @@ pub struct Outbound {
     pub back: Option<Back>,
 }
 
-/// What the way back needs to know of a translated request.
-pub enum Back {
-    /// An OpenAI Chat client, an Anthropic answer.
-    Chat(openai_to_anthropic::Back),
-}
-
 /// Whether a provider of `dialect` can be asked for what this client wants, as it is or translated.
 pub fn can_serve(inbound: &Inbound, dialect: Dialect) -> bool {
     inbound.dialect == dialect
         || matches!(inbound.api, Api::Other | Api::Models)
-        || matches!((inbound.api, dialect), (Api::ChatCompletions, Dialect::Anthropic))
+        || translation::exists(inbound.api, dialect)
 }
 
 /// Why a target cannot be sent this request. The caller's fault, unless another target can take it as it is.
@@ -63,7 +44,7 @@ pub enum Unfit {
     /// The provider's dialect has no such endpoint.
     NoEndpoint,
     /// The body cannot be said in the provider's dialect.
-    Translation(openai_to_anthropic::TranslateError),
+    Translation(GatewayError),
     /// More pieces than a write can have; never with the edits there are.
     Pieces,
 }
@@ -174,14 +155,8 @@ fn translate(
     let client_body = body.filled().get(inbound.body()).unwrap_or_default();
     let mut translated = Buf::take(client_body.len() + client_body.len() / 8 + 256);
     let name = model.unwrap_or(&wish.model);
-    let back = match (inbound.api, dialect) {
-        (Api::ChatCompletions, Dialect::Anthropic) => {
-            let options = openai_to_anthropic::TranslateOptions { model: name, default_max_tokens: None };
-            let made = openai_to_anthropic::translate_request(client_body, &options, translated.as_vec());
-            Back::Chat(made.map_err(Unfit::Translation)?.back)
-        }
-        _ => return Err(Unfit::NoEndpoint),
-    };
+    let back = translation::request(inbound.api, dialect, client_body, name, translated.as_vec())
+        .map_err(|e| e.map_or(Unfit::NoEndpoint, Unfit::Translation))?;
     let out = own.as_vec();
     request_line(out, b"POST", base, inbound_path(api, b""));
     out.extend_from_slice(fixed);
@@ -199,51 +174,4 @@ fn translate(
         return Err(Unfit::Pieces);
     }
     Ok(Outbound { api, dialect, hide_usage: false, back: Some(back) })
-}
-
-/// Looks for the `model` field of a multipart form (audio, images), whose value stands on a line of its own.
-pub fn model_of_form(body: &[u8]) -> Option<&str> {
-    let at = memchr::memmem::find(body, b"name=\"model\"")?;
-    let rest = body.get(at..)?;
-    let value = rest.get(memchr::memmem::find(rest, b"\r\n\r\n")? + 4..)?;
-    let end = memchr::memchr(b'\r', value)?;
-    std::str::from_utf8(value.get(..end)?).ok().map(str::trim).filter(|m| !m.is_empty())
-}
-
-/// Whether a Responses request continues state that only one account has.
-pub fn continues_state(body: &[u8]) -> bool {
-    // A mention inside a text only costs this request its fallback.
-    [b"\"previous_response_id\"".as_slice(), b"\"conversation\""].iter().any(|name| {
-        memchr::memmem::find(body, name).is_some_and(|at| {
-            let after = body[at + name.len()..].trim_ascii_start();
-            after.strip_prefix(b":").is_some_and(|value| !value.trim_ascii_start().starts_with(b"null"))
-        })
-    })
-}
-
-/// Unescapes a JSON string token; `None` when it is no string.
-pub fn unescape(token: &[u8]) -> Option<String> {
-    json::Raw::of(token).text().map(|text| text.into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_names_its_model() {
-        let body =
-            b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\nRIFF\r\n\
-            --x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nopenai/whisper-1\r\n--x--\r\n";
-        assert_eq!(model_of_form(body), Some("openai/whisper-1"));
-        assert_eq!(model_of_form(b"--x--"), None);
-    }
-
-    #[test]
-    fn a_request_that_continues_a_stored_response_is_known() {
-        assert!(continues_state(br#"{"model":"m","previous_response_id" : "resp_1"}"#));
-        assert!(continues_state(br#"{"conversation":{"id":"c"}}"#));
-        assert!(!continues_state(br#"{"previous_response_id":null,"input":"x"}"#));
-        assert!(!continues_state(br#"{"input":"conversation"}"#));
-    }
 }

@@ -6,12 +6,13 @@
 use crate::net::gather::{Gather, Side};
 use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Outcome, Signal, Success, TimeoutKind, What, attribute};
-use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, ChunkLimits, Decoder, LAST_CHUNK, write_chunk_size};
+use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
 use crate::wire::framing::Body;
 
 use super::answer::push_reply_fields;
 use super::client::After;
 use super::exchange::{Ended, Exchange, overhead_us};
+use super::framing::Framing;
 use super::respond;
 use super::upstream::{Broken, Call, Received, Reply};
 
@@ -47,14 +48,12 @@ pub async fn deliver(
     }
     respond::connection(out, keep, inbound.minor);
     out.extend_from_slice(b"\r\n");
-    let mut decoder = matches!(reply.body, Body::Chunked).then(|| Decoder::new(ChunkLimits::response()));
-    let mut left = length;
+    let mut framing = Framing::of(reply.body);
     let mut excess = false;
     let bodiless = inbound.is_head || length == Some(0);
     loop {
-        let stripped = strip(&mut decoder, &mut left, &mut read, &mut excess);
-        let over = match stripped {
-            Ok(over) => over || bodiless,
+        let over = match framing.strip(&mut read, 0, &mut excess) {
+            Ok((_, over)) => over || bodiless,
             Err(what) => return cut(exchange, call, what).await,
         };
         head = match forward(exchange, head, &mut read, chunked, over).await {
@@ -89,28 +88,6 @@ pub async fn deliver(
     call.end(exchange.client).await;
     let success = Outcome::Success(Success { first_token_us, ..Success::default() });
     Ended::Delivered(if keep { After::Keep } else { After::Close }, success)
-}
-
-/// Leaves only payload in `read`; true when the body is over.
-fn strip(
-    decoder: &mut Option<Decoder>,
-    left: &mut Option<u64>,
-    read: &mut Buf,
-    excess: &mut bool,
-) -> Result<bool, What> {
-    let arrived = read.len();
-    if let Some(decoder) = decoder {
-        let progress = decoder.decode(read.filled_mut()).map_err(|_| What::Truncated)?;
-        *excess |= progress.done && progress.consumed < arrived;
-        read.truncate(progress.payload);
-        return Ok(progress.done);
-    }
-    let Some(left) = left else { return Ok(false) };
-    let take = (*left).min(arrived as u64);
-    *left -= take;
-    *excess |= take < arrived as u64;
-    read.truncate(take as usize);
-    Ok(*left == 0)
 }
 
 /// Writes what `head` holds, the payload in `read`, and the end of the body when it is over. Both buffers come back

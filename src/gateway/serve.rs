@@ -9,13 +9,14 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Plan, Scheme, greeting};
+use crate::config::{Plan, Scheme};
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
 use crate::net::resolver::Resolver;
 use crate::net::{clock, limits, listener};
 use crate::rehearsal::{Mock, MockOptions, Pacing};
 
+use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::stats::Stats;
 use super::worker::{self, Message, Start};
@@ -288,6 +289,9 @@ fn greet(running: &Running) {
     say(&format!("sluice: {workers} worker{plural} on {}", running.driver.name()));
     if let Some(why) = &running.fallback {
         say(&format!("sluice: {why}"));
+    }
+    for warning in &live.plan.warnings {
+        say(&warning.to_string());
     }
 }
 

@@ -5,74 +5,37 @@
 //! forwarded as they come, one write per batch, unchanged. A stream that breaks ends with one error event in the
 //! client's dialect and without a clean end: no `[DONE]`, no last chunk.
 //!
-//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected.
+//! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected,
+//! where it passes unchanged, and held up to `limits.event` where it has to be translated.
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
-use crate::dialect::openai_to_anthropic::StreamTranslator;
 use crate::dialect::{EventKind, StreamWatch};
 use crate::net::gather::{Gather, MAX_PIECES, Side};
 use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Failure, Outcome, Signal, Success, TimeoutKind, What, attribute};
-use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, ChunkLimits, Decoder, LAST_CHUNK, write_chunk_size};
-use crate::wire::framing::Body;
+use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
 use crate::wire::sse::Splitter;
 
 use super::answer::push_reply_fields;
 use super::client::After;
-use super::exchange::{Ended, Exchange, kind_for_policy, overhead_us};
-use super::outbound::{Back, Outbound};
+use super::exchange::{Ended, Exchange, overhead_us};
+use super::failure::kind_for_policy;
+use super::framing::Framing;
+use super::outbound::Outbound;
 use super::respond;
+use super::translation::StreamTranslator;
 use super::upstream::{Broken, Call, Received, Reply};
 
 /// Bytes of preamble held back while no content has come.
 const HOLD_MAX: usize = 64 * 1024;
 /// How long the end of a finished stream's framing may take before its connection is given up.
 const DRAIN_US: u64 = 50_000;
-/// Ranges that one batch may leave out (usage chunks that nobody asked for) before it is written in two.
+/// Ranges that one batch may leave out: usage chunks that nobody asked for. A stream has one; more than this is the
+/// provider's own way, and they pass.
 const HIDDEN_MAX: usize = 4;
 
 // A batch is a head, a size line, the pieces between hidden ranges, and an end.
 const _: () = assert!(HIDDEN_MAX + 4 <= MAX_PIECES);
-
-/// How the provider delimits the stream.
-enum Framing {
-    Chunked(Decoder),
-    Length(u64),
-    UntilClose,
-}
-
-impl Framing {
-    fn of(body: Body) -> Framing {
-        match body {
-            Body::Chunked => Framing::Chunked(Decoder::new(ChunkLimits::response())),
-            Body::Length(length) => Framing::Length(length),
-            Body::None => Framing::Length(0),
-            Body::UntilClose => Framing::UntilClose,
-        }
-    }
-
-    /// Takes the framing off the bytes from `from` on; returns the end of the payload and whether the body is over.
-    fn strip(&mut self, read: &mut Buf, from: usize, excess: &mut bool) -> Result<(usize, bool), What> {
-        let arrived = read.len() - from;
-        match self {
-            Framing::Chunked(decoder) => {
-                let progress = decoder.decode(&mut read.filled_mut()[from..]).map_err(|_| What::Truncated)?;
-                *excess |= progress.done && progress.consumed < arrived;
-                read.truncate(from + progress.payload);
-                Ok((from + progress.payload, progress.done))
-            }
-            Framing::Length(left) => {
-                let take = (*left).min(arrived as u64);
-                *left -= take;
-                *excess |= take < arrived as u64;
-                let end = from + take as usize;
-                read.truncate(end);
-                Ok((end, *left == 0))
-            }
-            Framing::UntilClose => Ok((read.len(), false)),
-        }
-    }
-}
 
 /// What is made of each event.
 enum Reader {
@@ -82,8 +45,8 @@ enum Reader {
     Translate(Box<StreamTranslator>),
 }
 
-/// What the events of one batch come to.
-#[derive(Default)]
+/// What the events that were looked at and not yet forwarded come to. Before commit that is everything so far.
+#[derive(Clone, Copy, Default)]
 struct Batch {
     /// Bytes of whole events, from the start of the buffer.
     end: usize,
@@ -117,6 +80,8 @@ struct Pump<'e, 'x> {
     excess: bool,
     /// Payload at the front of the buffer that the splitter has seen.
     scanned: usize,
+    /// The whole events within it.
+    batch: Batch,
     translated: Vec<u8>,
 }
 
@@ -131,9 +96,7 @@ pub async fn deliver(
 ) -> Ended {
     let reader = match outbound.back {
         None => Reader::Watch(StreamWatch::new(outbound.api, outbound.dialect)),
-        Some(Back::Chat(back)) => {
-            Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds())))
-        }
+        Some(back) => Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds()))),
     };
     let framing = Framing::of(reply.body);
     let pump = Pump {
@@ -151,6 +114,7 @@ pub async fn deliver(
         garbled: false,
         excess: false,
         scanned: 0,
+        batch: Batch::default(),
         translated: Vec::new(),
     };
     pump.run(read).await
@@ -163,29 +127,51 @@ impl Pump<'_, '_> {
                 Ok(stripped) => stripped,
                 Err(what) => return self.broken(what).await,
             };
-            let mut batch = self.look(&read, end);
-            if over && !batch.terminal {
-                self.close_tail(&read, end, &mut batch);
+            self.look(&read, end);
+            if over {
+                self.close_tail(&read, end);
             }
-            if batch.error && !self.committed {
-                return self.failed_before_commit(&read, &batch).await;
+            if self.batch.error && !self.committed {
+                return self.failed_before_commit(&read).await;
             }
-            let held = read.len();
-            if !self.committed && held > HOLD_MAX {
-                self.commit();
+            let (held, pending) = (read.len(), read.len() - self.batch.end);
+            match &self.reader {
+                Reader::Watch(_) => {
+                    if !self.committed && held > HOLD_MAX {
+                        self.commit();
+                    }
+                    if pending > HOLD_MAX && !self.batch.terminal {
+                        // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
+                        self.oversized = true;
+                        self.batch.end = held;
+                    }
+                }
+                Reader::Translate(_) => {
+                    if !self.committed && self.batch.end > HOLD_MAX {
+                        self.commit();
+                    }
+                    // An event can only be said anew once it is whole.
+                    let limit = self.exchange.inbound.plan.live.plan.limits.event_bytes;
+                    if pending > limit as usize {
+                        return self.broken(What::BadBody).await;
+                    }
+                }
             }
-            if self.committed && held - batch.end > HOLD_MAX && !batch.terminal {
-                // One huge event: it goes through in pieces, uninspected, so that it costs no memory.
-                self.oversized = true;
-                batch.end = held;
-            }
+            let batch = self.batch;
             let clean = batch.terminal || (over && self.complete());
+            if clean
+                && !batch.terminal
+                && let Reader::Translate(translator) = &mut self.reader
+            {
+                // It said why it stopped, so nothing is missing but the end mark: this cannot fail.
+                let _ = translator.finish(&mut self.translated);
+            }
             if clean && !self.committed {
                 // A whole stream without content: an empty answer is an answer.
                 self.commit();
             }
             if self.committed && (batch.end > 0 || clean || !self.translated.is_empty()) {
-                match self.forward(read, &batch, clean && !batch.error).await {
+                match self.forward(read, clean && !batch.error).await {
                     Some(back) => read = back,
                     None => return self.client_left(),
                 }
@@ -212,11 +198,14 @@ impl Pump<'_, '_> {
             };
             read = match self.call.more(self.exchange.client, read, by).await {
                 Ok(Received::More(read)) => read,
-                Ok(Received::End(read)) => {
+                Ok(Received::End(read)) => match &mut self.framing {
                     // The end of the connection is the end of the body only where nothing else marks it.
-                    let by_close = matches!(self.framing, Framing::UntilClose);
-                    return self.ended(read, by_close).await;
-                }
+                    Framing::UntilClose { closed } => {
+                        *closed = true;
+                        read
+                    }
+                    _ => return self.broken(What::Truncated).await,
+                },
                 Err(Broken::ClientGone) => return self.client_left(),
                 Err(Broken::Stale) => return self.broken(What::Reset).await,
                 Err(Broken::Failed(what)) => return self.broken(what).await,
@@ -225,35 +214,33 @@ impl Pump<'_, '_> {
     }
 
     /// Takes in the payload that has not been looked at: up to `end`.
-    fn look(&mut self, read: &Buf, end: usize) -> Batch {
-        let mut batch = Batch::default();
+    fn look(&mut self, read: &Buf, end: usize) {
         let from = self.scanned;
         self.scanned = end;
         let bytes = read.filled();
         let mut splitter = std::mem::take(&mut self.splitter);
-        let mut start = 0;
+        let mut start = self.batch.end;
         for at in splitter.feed(bytes.get(from..end).unwrap_or_default()) {
             let event_end = from + at;
-            if batch.terminal || batch.error {
+            if self.batch.terminal || self.batch.error {
                 // Nothing after the end is forwarded; the iterator still has to run out.
                 continue;
             }
             let event = bytes.get(start..event_end).unwrap_or_default();
             let oversized = std::mem::take(&mut self.oversized);
             let kind = if oversized { EventKind::Other } else { self.take_event(event) };
-            self.weigh(kind, (start, event_end), &mut batch);
+            self.weigh(kind, (start, event_end));
             start = event_end;
         }
         self.splitter = splitter;
-        batch
     }
 
     fn take_event(&mut self, event: &[u8]) -> EventKind {
         match &mut self.reader {
             Reader::Watch(watch) => watch.event(event),
             Reader::Translate(translator) => match translator.event(event, &mut self.translated) {
-                Ok(kind) => kind,
-                Err(_) => {
+                Some(kind) => kind,
+                None => {
                     self.garbled = true;
                     EventKind::Error
                 }
@@ -261,7 +248,9 @@ impl Pump<'_, '_> {
         }
     }
 
-    fn weigh(&mut self, kind: EventKind, (start, end): (usize, usize), batch: &mut Batch) {
+    fn weigh(&mut self, kind: EventKind, (start, end): (usize, usize)) {
+        let batch = &mut self.batch;
+        batch.end = end;
         match kind {
             EventKind::Content if !self.committed => self.commit(),
             EventKind::UsageOnly if self.hide_usage && batch.hidden_count < HIDDEN_MAX => {
@@ -275,27 +264,28 @@ impl Pump<'_, '_> {
             }
             _ => {}
         }
-        batch.end = end;
     }
 
     /// The body is over: what is left may be a last event whose blank line was not sent.
-    fn close_tail(&mut self, read: &Buf, end: usize, batch: &mut Batch) {
-        let tail = read.filled().get(batch.end..end).unwrap_or_default();
-        if tail.is_empty() {
+    fn close_tail(&mut self, read: &Buf, end: usize) {
+        let start = self.batch.end;
+        let tail = read.filled().get(start..end).unwrap_or_default();
+        if tail.is_empty() || self.batch.terminal || self.batch.error || self.oversized {
             return;
         }
         let whole = self.splitter.finish();
         let kind = self.take_event(tail);
         // Without its blank line an event is cut, and readers drop it; only the end mark counts as it stands.
         if whole || kind == EventKind::Terminal {
-            self.weigh(kind, (batch.end, end), batch);
+            self.weigh(kind, (start, end));
         }
     }
 
-    fn complete(&self) -> bool {
-        match &self.reader {
+    /// Whether a stream that is over without its end mark is whole all the same; a translated one gets its end then.
+    fn complete(&mut self) -> bool {
+        match &mut self.reader {
             Reader::Watch(watch) => watch.ended(),
-            Reader::Translate(translator) => translator.ended(),
+            Reader::Translate(translator) => translator.ended() && translator.finish(&mut self.translated),
         }
     }
 
@@ -304,8 +294,9 @@ impl Pump<'_, '_> {
         self.first_token_us = clock::now_us().saturating_sub(self.call.sent_us);
     }
 
-    /// Writes a batch to the client; `None` when the client is gone. The buffer comes back without what was written.
-    async fn forward(&mut self, read: Buf, batch: &Batch, last: bool) -> Option<Buf> {
+    /// Writes the batch to the client; `None` when the client is gone. The buffer comes back without what was written.
+    async fn forward(&mut self, read: Buf, last: bool) -> Option<Buf> {
+        let batch = std::mem::take(&mut self.batch);
         let first = std::mem::take(&mut self.reply.status) != 0;
         let chunked = self.exchange.inbound.minor > 0;
         // The request is not needed any more once an answer is committed; its buffer is let go here.
@@ -385,36 +376,14 @@ impl Pump<'_, '_> {
     }
 
     /// A provider's error event before anything was delivered: a failed attempt.
-    async fn failed_before_commit(mut self, read: &Buf, batch: &Batch) -> Ended {
-        let event = read.filled().get(batch.error_at..batch.end).unwrap_or_default();
+    async fn failed_before_commit(mut self, read: &Buf) -> Ended {
+        let event = read.filled().get(self.batch.error_at..self.batch.end).unwrap_or_default();
         let error = crate::dialect::error::read_stream_error(event);
         let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
         let kind = kind_for_policy(error.kind);
         self.call.spoil();
         self.call.end(self.exchange.client).await;
         Ended::failed_with(Signal::ErrorInOk { kind, retry_after_us, stream: true }, error)
-    }
-
-    /// The connection ended.
-    async fn ended(mut self, read: Buf, by_close: bool) -> Ended {
-        let end = read.len();
-        let mut batch = Batch::default();
-        if by_close {
-            self.close_tail(&read, end, &mut batch);
-            if batch.error && !self.committed {
-                return self.failed_before_commit(&read, &batch).await;
-            }
-            if batch.terminal || (self.complete() && !batch.error) {
-                if !self.committed {
-                    self.commit();
-                }
-                return match self.forward(read, &batch, true).await {
-                    Some(read) => self.finish(read, true).await,
-                    None => self.client_left(),
-                };
-            }
-        }
-        self.broken(What::Truncated).await
     }
 
     /// The stream broke. Before commit that is a failed attempt; after it the client is told and cut off.
@@ -432,6 +401,10 @@ impl Pump<'_, '_> {
         self.call.spoil();
         if what != What::StreamError {
             let mut event = Vec::with_capacity(256);
+            if self.oversized {
+                // Half of an event is out: it ends here, so that the error is an event of its own.
+                event.extend_from_slice(b"\n\n");
+            }
             let message = match what {
                 What::Timeout(_) => "the provider stopped sending in the middle of its answer",
                 _ => "the provider's connection broke in the middle of its answer",
@@ -470,7 +443,7 @@ impl Pump<'_, '_> {
         if !over {
             self.drain(read).await;
         }
-        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose) {
+        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose { .. }) {
             self.call.spoil();
         }
         self.call.end(self.exchange.client).await;

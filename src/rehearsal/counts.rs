@@ -3,13 +3,13 @@
 //! Invariant: a request is counted once, when it is whole; its outcome is counted once, when it ends. The ledger of the
 //! gateway must equal these figures exactly.
 //!
-//! Limits: the last 10,000 cancellations and the last 3,600 buckets are kept; the totals never forget.
+//! Limits: the last 10,000 cancellations and the last 36,000 buckets are kept; the totals never forget.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 const CANCELLATIONS: usize = 10_000;
-const BUCKETS: usize = 3_600;
+const BUCKETS: usize = 36_000;
 /// A call that arrives this soon after a `Retry-After` was sent may have left before it was read.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
 
@@ -52,7 +52,7 @@ pub struct Counts {
     pub inside_retry_after: u64,
     /// Those of them that arrived within 50 ms of the window's start and so may have been in flight.
     pub inside_retry_after_in_flight: u64,
-    /// Figures over time, oldest first; a bucket without requests is left out.
+    /// Figures over time, oldest first; an empty bucket is left out.
     pub buckets: Vec<Bucket>,
     /// When each client that went away was noticed.
     pub cancellations: Vec<Cancelled>,
@@ -80,8 +80,8 @@ pub struct KeyCounts {
 /// Figures of a stretch of time, as long as `MockOptions::bucket`.
 #[derive(Debug, Clone)]
 pub struct Bucket {
-    /// Its number since the mock was started.
-    pub index: u64,
+    /// When it began.
+    pub start: Instant,
     /// Requests that arrived in it.
     pub requests: u64,
     /// Good answers that ended in it.
@@ -244,13 +244,15 @@ impl Ledger {
 
     fn bucket_at(&mut self, now: Instant) -> &mut Bucket {
         let since = now.saturating_duration_since(self.started);
-        let index = (since.as_nanos() / self.bucket.as_nanos()) as u64;
-        if self.buckets.back().is_none_or(|last| last.index < index) {
+        let index = (since.as_nanos() / self.bucket.as_nanos()) as u32;
+        let start = self.started + self.bucket.saturating_mul(index);
+        // An end may be booked with an instant taken just before the bucket of a later arrival began.
+        if self.buckets.back().is_none_or(|last| last.start < start) {
             if self.buckets.len() == BUCKETS {
                 self.buckets.pop_front();
             }
             self.buckets.push_back(Bucket {
-                index,
+                start,
                 requests: 0,
                 completed: 0,
                 first_seen: now,

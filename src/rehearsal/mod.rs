@@ -17,6 +17,8 @@
 //!
 //! Left out: HTTP/2, WebSockets, and any wish to be clever: the words of an answer mean nothing.
 
+pub mod gameday;
+
 mod answer;
 mod bytes;
 mod conn;
@@ -27,11 +29,9 @@ mod provider;
 mod request;
 mod reshape;
 mod script;
-mod serve;
 mod server;
 mod tls;
 
 pub use counts::{Bucket, Cancelled, Counts, KeyCounts, Seen};
 pub use mock::{Dialects, Mock, MockOptions, Pacing};
 pub use program::{Fault, Program, ProgramError, list_faults};
-pub use serve::serve;

@@ -175,7 +175,7 @@ impl Clock {
     }
 
     fn jittered(&self, time: Duration, n: u64) -> Duration {
-        time.mul_f64(1.0 + self.pace.jitter * (2.0 * unit(self.seed, 0x9ACE, n) - 1.0))
+        time.mul_f64(1.0 + self.pace.jitter.clamp(0.0, 1.0) * (2.0 * unit(self.seed, 0x9ACE, n) - 1.0))
     }
 
     fn first_token(&self) -> Duration {

@@ -9,6 +9,11 @@
 //!
 //! It leaves out: limits on body length (the reader counts), routing, authorisation, and the host and origin lists.
 
+mod target;
+
+pub use target::{PathQuery, check_target};
+
+use self::target::{is_host, split_authority};
 use super::HeadError;
 use super::fields::{Fields, Known, set_of};
 use super::head::{RequestHead, ResponseHead};
@@ -45,15 +50,6 @@ pub struct ResponseFraming {
     pub body: Body,
     /// Whether the connection may serve again once the body is complete and nothing else has arrived.
     pub keep_alive: bool,
-}
-
-/// A request target, split at the first `?`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathQuery<'b> {
-    /// The raw path, starting with `/`; or `*`.
-    pub path: &'b [u8],
-    /// The raw query without its `?`; empty when there is none.
-    pub query: &'b [u8],
 }
 
 /// Fields that may come once: two of them are read differently by different servers.
@@ -157,27 +153,6 @@ pub fn frame_response(
     }
 }
 
-/// Checks a request target and splits it into path and query.
-///
-/// Accepts the origin form, `*`, and the absolute form with `http` or `https` (whose authority is left out; compare it
-/// with Host as [`frame_request`] does). The path has no dot segment, no empty segment, no encoded slash, backslash or
-/// NUL, no `;`: whoever normalises later could see another path than the one that was authorised.
-///
-/// # Errors
-/// What is wrong, with status 400 or 404.
-pub fn check_target(target: &[u8]) -> Result<PathQuery<'_>, HeadError> {
-    if target == b"*" {
-        return Ok(PathQuery { path: target, query: b"" });
-    }
-    let target = split_authority(target)?.1;
-    let mark = memchr::memchr(b'?', target);
-    let path = &target[..mark.unwrap_or(target.len())];
-    let query = mark.map_or(&b""[..], |mark| &target[mark + 1..]);
-    check_path(path)?;
-    check_query(query)?;
-    Ok(PathQuery { path: if path.is_empty() { b"/" } else { path }, query })
-}
-
 fn refuse_repeats(fields: &Fields, single: u64) -> Result<(), HeadError> {
     let repeats = fields.repeated_bits() & single;
     if repeats == 0 {
@@ -207,134 +182,6 @@ fn check_host_and_target(head: &RequestHead<'_>, host: Option<&[u8]>) -> Result<
         }
         _ => Ok(()),
     }
-}
-
-/// Splits `http://authority` off; the rest starts with `/` or `?`, or is empty.
-fn split_authority(target: &[u8]) -> Result<(Option<&[u8]>, &[u8]), HeadError> {
-    if target.first() == Some(&b'/') {
-        return Ok((None, target));
-    }
-    let has =
-        |scheme: &[u8]| target.len() > scheme.len() && target[..scheme.len()].eq_ignore_ascii_case(scheme);
-    let after = match (has(b"http://"), has(b"https://")) {
-        (true, _) => &target[7..],
-        (_, true) => &target[8..],
-        _ => return Err(HeadError::TargetForm),
-    };
-    let end = after.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(after.len());
-    let (authority, rest) = after.split_at(end);
-    if is_host(authority) { Ok((Some(authority), rest)) } else { Err(HeadError::HostValue) }
-}
-
-// RFC 3986 section 3.3: pchar = unreserved / pct-encoded / sub-delims / ":" / "@"
-// Of these, ";" is refused.
-fn check_path(path: &[u8]) -> Result<(), HeadError> {
-    let mut at = 0;
-    let mut segment = 0;
-    while let Some(&byte) = path.get(at) {
-        match byte {
-            b'/' => {
-                if at > 0 {
-                    check_segment(&path[segment..at])?;
-                }
-                segment = at + 1;
-                if path.get(segment) == Some(&b'/') {
-                    return Err(HeadError::EmptySegment);
-                }
-            }
-            b'%' => {
-                check_escape(decode_escape(path, at)?)?;
-                at += 2;
-            }
-            b';' => return Err(HeadError::PathParameter),
-            b'#' => return Err(HeadError::Fragment),
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {}
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {}
-            _ => return Err(HeadError::PathByte),
-        }
-        at += 1;
-    }
-    check_segment(&path[segment.min(path.len())..])
-}
-
-/// Refuses `.` and `..`, also with dots written as `%2e`.
-fn check_segment(segment: &[u8]) -> Result<(), HeadError> {
-    let mut rest = segment;
-    let mut dots = 0;
-    while !rest.is_empty() {
-        rest = match rest {
-            [b'.', after @ ..] | [b'%', b'2', b'e' | b'E', after @ ..] => after,
-            _ => return Ok(()),
-        };
-        dots += 1;
-    }
-    if matches!(dots, 1 | 2) { Err(HeadError::DotSegment) } else { Ok(()) }
-}
-
-/// Refuses escapes that hide a separator or an end of string.
-fn check_escape(byte: u8) -> Result<(), HeadError> {
-    match byte {
-        b'/' => Err(HeadError::EncodedSlash),
-        b'\\' | 0 => Err(HeadError::PathByte),
-        _ => Ok(()),
-    }
-}
-
-// RFC 3986 section 2.1: pct-encoded = "%" HEXDIG HEXDIG
-fn decode_escape(text: &[u8], at: usize) -> Result<u8, HeadError> {
-    let digit = |byte: u8| (byte as char).to_digit(16);
-    match text.get(at + 1..at + 3) {
-        Some(&[high, low]) => match (digit(high), digit(low)) {
-            (Some(high), Some(low)) => Ok((high * 16 + low) as u8),
-            _ => Err(HeadError::PercentEncoding),
-        },
-        _ => Err(HeadError::PercentEncoding),
-    }
-}
-
-/// Browsers send more bytes raw in a query than RFC 3986 has; none of them is routed by.
-fn check_query(query: &[u8]) -> Result<(), HeadError> {
-    for (at, byte) in query.iter().enumerate() {
-        match byte {
-            b'#' => return Err(HeadError::Fragment),
-            b'%' => drop(decode_escape(query, at)?),
-            b'!'..=b'~' => {}
-            _ => return Err(HeadError::TargetByte),
-        }
-    }
-    Ok(())
-}
-
-// RFC 9110 section 7.2: Host = uri-host [ ":" port ]
-// Of uri-host, registered names of letters, digits, "-", "." and "_" are taken, and addresses.
-fn is_host(value: &[u8]) -> bool {
-    let (name, port) = match value {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
-            let (address, after) = (&rest[..end], &rest[end + 1..]);
-            let plausible = address.len() >= 2
-                && address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
-            match after {
-                [] => return plausible,
-                [b':', port @ ..] if plausible => (address, Some(port)),
-                _ => return false,
-            }
-        }
-        _ => match value.iter().position(|&byte| byte == b':') {
-            Some(colon) => (&value[..colon], Some(&value[colon + 1..])),
-            None => (value, None),
-        },
-    };
-    let named = value.first() == Some(&b'[')
-        || (!name.is_empty()
-            && name.len() <= 255
-            && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')));
-    named && port.is_none_or(is_port)
-}
-
-fn is_port(digits: &[u8]) -> bool {
-    let number = |digits: &[u8]| digits.iter().fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-    matches!(digits.len(), 1..=5) && digits.iter().all(u8::is_ascii_digit) && number(digits) <= 65_535
 }
 
 struct Connection {

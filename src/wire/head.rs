@@ -11,9 +11,15 @@
 //! Limits: [`METHOD_MAX`], [`REQUEST_LINE_MAX`], [`HEAD_MAX`], [`REQUEST_FIELDS_MAX`], [`RESPONSE_FIELDS_MAX`].
 //! It leaves out: joining of repeated fields, and decoding of any value.
 
+mod arrival;
+mod lines;
+
+pub use arrival::Arrival;
+
+use self::lines::{block_at, find_stop, parse_fields};
 use super::HeadError;
-use super::fields::{CAPACITY, Fields, Known, classify};
-use super::simd::{LINE_BLOCK, Lanes, NAME_BLOCK, TARGET, TCHAR, Task, VALUE, dispatch, is_tchar};
+use super::fields::{CAPACITY, Fields};
+use super::simd::{Lanes, NAME_BLOCK, TARGET, Task, VALUE, dispatch, is_tchar};
 
 /// Longest method: no registered one is longer than 18, and a flood of letters is cut off early.
 pub const METHOD_MAX: usize = 32;
@@ -83,36 +89,6 @@ pub fn parse_response<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<R
     let window = buf.get(..HEAD_MAX).unwrap_or(buf);
     let parsed = dispatch(Response { buf: window, fields })?;
     bounded(parsed, buf)
-}
-
-/// Decides when a head that arrives in pieces is worth parsing again.
-///
-/// Parsing starts at the first byte each time, so parsing after each piece would be quadratic for a sender that sends
-/// one byte at a time. It is due while the head is short, when a line was completed (there are at most about 100 lines),
-/// and when the buffer doubled (so that an endless line is refused in time).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Arrival {
-    seen: usize,
-    parsed: usize,
-}
-
-/// Below this many bytes a parse costs less than the read that brought them.
-const SHORT_HEAD: usize = 512;
-
-impl Arrival {
-    /// Whether `buf`, which only ever grew at its end since the last call, is to be parsed now.
-    pub fn due(&mut self, buf: &[u8]) -> bool {
-        let fresh = buf.get(self.seen..).unwrap_or(buf);
-        self.seen = buf.len();
-        let due = buf.len() <= SHORT_HEAD
-            || buf.len() >= self.parsed.saturating_mul(2)
-            || buf.len() >= HEAD_MAX
-            || memchr::memchr(b'\n', fresh).is_some();
-        if due {
-            self.parsed = buf.len();
-        }
-        due
-    }
 }
 
 /// A head that fills the window and is still not whole can only be too large.
@@ -293,132 +269,6 @@ fn line_ending(buf: &[u8], at: usize) -> Result<Option<usize>, HeadError> {
         Some([b'\n', ..]) => Err(HeadError::BareLf),
         Some([b'\r', ..]) => Err(HeadError::BareCr),
         Some(_) => Err(HeadError::Version),
-    }
-}
-
-/// Parses field lines up to the empty one; returns where the head ends.
-// RFC 9112 section 5: field-line = field-name ":" OWS field-value OWS
-#[inline(always)]
-fn parse_fields<L: Lanes>(
-    lanes: L,
-    buf: &[u8],
-    mut at: usize,
-    fields: &mut Fields,
-    limit: usize,
-) -> Result<Option<usize>, HeadError> {
-    loop {
-        let Some((name_end, known)) = field_name(lanes, buf, at) else { return Ok(None) };
-        let Some(&after) = buf.get(name_end) else { return Ok(None) };
-        if after != b':' || name_end == at {
-            return end_of_fields(buf, at, name_end);
-        }
-        // No byte of the name ends a value, so the search may start with the line: the next line's place then does not
-        // wait for where this name ends.
-        let Some(stop) = find_line_end(lanes, buf, at) else { return Ok(None) };
-        let mut value_start = name_end + 1;
-        while let Some(b' ' | b'\t') = buf.get(value_start) {
-            value_start += 1;
-        }
-        let next = match buf.get(stop..) {
-            Some([b'\r', b'\n', ..]) => stop + 2,
-            Some([b'\r']) => return Ok(None),
-            Some([b'\r', ..]) => return Err(HeadError::BareCr),
-            Some([b'\n', ..]) => return Err(HeadError::BareLf),
-            _ => return Err(HeadError::FieldValue),
-        };
-        let mut value_end = stop;
-        while value_end > value_start && matches!(buf[value_end - 1], b' ' | b'\t') {
-            value_end -= 1;
-        }
-        if !fields.push(known, (at, name_end), (value_start, value_end), limit) {
-            return Err(HeadError::TooManyFields);
-        }
-        at = next;
-    }
-}
-
-/// Where the field name at `at` ends, and its kind; `None` when the buffer ends first.
-// RFC 9110 section 5.1: field-name = token ; token = 1*tchar
-#[inline(always)]
-fn field_name<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<(usize, Known)> {
-    let mut pad = [0; NAME_BLOCK];
-    let block = block_at(buf, at, &mut pad);
-    let stops = lanes.name_stops(block);
-    let length = stops.trailing_zeros() as usize;
-    // The bits below the first stop.
-    let inside = stops.wrapping_sub(1) & !stops;
-    let known = classify(lanes, block, length, lanes.underscores(block) & inside != 0);
-    if length < NAME_BLOCK {
-        return Some((at + length, known));
-    }
-    // No known name is longer than a block, so what goes on past it is another one.
-    let end = find_stop::<L, TCHAR>(lanes, buf, at + NAME_BLOCK)?;
-    Some((end, if end == at + NAME_BLOCK { known } else { Known::Other }))
-}
-
-/// Reads a line that is not a field: the empty one that ends the head, or a fault.
-#[inline(always)]
-fn end_of_fields(buf: &[u8], at: usize, name_end: usize) -> Result<Option<usize>, HeadError> {
-    match buf.get(at..) {
-        Some([b'\r', b'\n', ..]) => Ok(Some(at + 2)),
-        Some([b'\r']) => Ok(None),
-        Some([b'\r', ..]) => Err(HeadError::BareCr),
-        Some([b'\n', ..]) => Err(HeadError::BareLf),
-        Some([b' ' | b'\t', ..]) => Err(HeadError::Folded),
-        _ if matches!(buf.get(name_end), Some(b' ' | b'\t')) => Err(HeadError::SpaceBeforeColon),
-        _ => Err(HeadError::FieldName),
-    }
-}
-
-/// The first byte from `at` on that ends a field value; `None` when the buffer ends first.
-#[inline(always)]
-fn find_line_end<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<usize> {
-    if let Some(block) = buf.get(at..).and_then(|rest| rest.first_chunk()) {
-        let mask = lanes.line_stops(block);
-        if mask != 0 {
-            return Some(at + mask.trailing_zeros() as usize);
-        }
-        return find_stop::<L, VALUE>(lanes, buf, at + LINE_BLOCK);
-    }
-    find_stop::<L, VALUE>(lanes, buf, at)
-}
-
-/// The first byte from `at` on that is not of the class; `None` when the buffer ends first.
-#[inline(always)]
-fn find_stop<L: Lanes, const CLASS: u8>(lanes: L, buf: &[u8], mut at: usize) -> Option<usize> {
-    let mut pad = [0; NAME_BLOCK];
-    while at < buf.len() {
-        let mask = stops::<L, CLASS>(lanes, block_at(buf, at, &mut pad));
-        if mask != 0 {
-            let found = at + mask.trailing_zeros() as usize;
-            return (found < buf.len()).then_some(found);
-        }
-        at += NAME_BLOCK;
-    }
-    None
-}
-
-// No closures in this file's hot paths: one that is not inlined is compiled without the lanes' instructions.
-#[inline(always)]
-fn stops<L: Lanes, const CLASS: u8>(lanes: L, block: &[u8; NAME_BLOCK]) -> u32 {
-    match CLASS {
-        TCHAR => lanes.name_stops(block),
-        VALUE => lanes.value_stops(block),
-        _ => lanes.target_stops(block),
-    }
-}
-
-/// The block at `at`. Past the end of the buffer it is padded, by way of `pad`, with NUL, which is in no class.
-#[inline(always)]
-fn block_at<'a>(buf: &'a [u8], at: usize, pad: &'a mut [u8; NAME_BLOCK]) -> &'a [u8; NAME_BLOCK] {
-    let rest = buf.get(at..).unwrap_or_default();
-    match rest.first_chunk() {
-        Some(block) => block,
-        None => {
-            *pad = [0; NAME_BLOCK];
-            pad[..rest.len()].copy_from_slice(rest);
-            pad
-        }
     }
 }
 

@@ -66,6 +66,16 @@ pub fn two(openai: &Mock, anthropic: &Mock, driver: DriverChoice, more: &[&str])
     gateway(plan(&text, &[("openai", openai.addr()), ("anthropic", anthropic.addr())], driver, more))
 }
 
+/// `openai` alone at `first`, or with the keyless provider `backup` behind it for every model.
+pub fn chain(first: SocketAddr, backup: Option<SocketAddr>, driver: DriverChoice, more: &[&str]) -> Running {
+    let mut text = format!("providers:\n  openai:\n    keys: [sk-first]\n    base_url: http://{first}\n");
+    if let Some(backup) = backup {
+        text.push_str(&format!("  backup:\n    base_url: http://{backup}\n"));
+        text.push_str("fallbacks:\n  - model: openai/gpt-4o-mini\n    targets: [backup/gpt-4o-mini]\n");
+    }
+    gateway(plan(&text, &[], driver, more))
+}
+
 /// What a client got.
 #[derive(Debug, Default)]
 pub struct Got {

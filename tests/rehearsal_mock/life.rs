@@ -169,3 +169,49 @@ fn a_mock_speaks_tls_when_it_has_a_certificate() {
     stream.write_all(&request("/v1/chat/completions", &chat(true).to_string(), close)).expect("write");
     assert_eq!(stream.read_to_end(&mut bytes).expect_err("no close_notify").kind(), ErrorKind::UnexpectedEof);
 }
+
+#[test]
+fn odd_bodies_get_answers_and_never_stop_the_mock() {
+    let mock = start("ok");
+    let odd = [
+        r#"null"#,
+        r#"[]"#,
+        r#""text""#,
+        r#"{"model":5,"messages":7}"#,
+        r#"{"model":"m","messages":[null,1,"x",[],{}],"tools":[null,{"function":null},{"function":{"name":1}}]}"#,
+        r#"{"model":"m","messages":[{"role":"user","content":[{"type":"text"},{"text":5},null]}],"n":-1,"stop":[1,null]}"#,
+        r#"{"model":"m","messages":[{"role":"tool"}],"tool_choice":{"function":{}},"max_tokens":-5,"stream":"yes"}"#,
+        r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":0,"n":99999999}"#,
+        r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":99999999999999999999}"#,
+        r#"{"model":"m","prompt":[[1,2],[3]],"input":[[1,2],[3]],"max_tokens":1}"#,
+        r#"{"model":"m","prompt":{"a":1},"input":{"a":1},"dimensions":0,"encoding_format":7}"#,
+        r#"{"model":"m","input":[{"type":"function_call_output"}],"tools":[{"type":"function"}],"text":{"format":{"type":"json_schema"}}}"#,
+        r#"{"model":"m","messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema"},"stream_options":[]}"#,
+    ];
+    let paths = [
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/files",
+        "/v1/moderations",
+        "/v1/rerank",
+        "//",
+        "*",
+    ];
+    for path in paths {
+        for body in odd {
+            let mut stream = connect(mock.addr());
+            stream.write_all(&request(path, body, "")).expect("write");
+            let got = read_answer(&mut stream);
+            assert!(got.complete && matches!(got.status, 200 | 400 | 404), "{path} {body} {}", got.head);
+        }
+    }
+    let deep = "[".repeat(100_000);
+    let mut stream = connect(mock.addr());
+    stream.write_all(&request("/v1/chat/completions", &deep, "")).expect("write");
+    assert_eq!(read_answer(&mut stream).status, 400);
+    assert_eq!(post_chat(&mock, false).status, 200);
+}

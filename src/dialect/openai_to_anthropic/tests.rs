@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::dialect::error::GatewayError;
+use crate::dialect::translate::TranslateFault;
 use crate::dialect::watch::{EventKind, Finish};
 
 const SONNET: &str = "claude-sonnet-4-5";

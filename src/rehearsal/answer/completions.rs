@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::compose::{self, Finish, Wish};
-use super::{Answer, Ask, Event, Part, Setting, identifier};
+use super::{Answer, Ask, Event, Part, Setting, errors, identifier};
+
+const PROMPTS: usize = 256;
 
 pub(super) fn answer(ask: &Ask, json: &Value, setting: &Setting<'_>) -> Answer {
     let prompts: Vec<String> = match &json["prompt"] {
@@ -15,6 +17,10 @@ pub(super) fn answer(ask: &Ask, json: &Value, setting: &Setting<'_>) -> Answer {
         Value::Array(all) if all.iter().all(Value::is_array) => vec![String::new(); all.len()],
         _ => vec![String::new()],
     };
+    if prompts.len() > PROMPTS {
+        let say = format!("Invalid 'prompt': more than {PROMPTS} prompts.");
+        return errors::invalid(ask, 400, &say, Some("prompt"), Some("array_above_max_length"));
+    }
     let copies = json["n"].as_u64().unwrap_or(1).clamp(1, 16) as usize;
     let hash = compose::hash(json, &["model", "prompt", "suffix", "stop"]);
     let replies: Vec<compose::Reply> = prompts

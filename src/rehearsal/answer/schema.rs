@@ -4,17 +4,20 @@
 
 use serde_json::{Map, Value, json};
 
-/// Deepest nesting followed; deeper values are null.
+/// Deepest nesting followed, and most values made; beyond them values are null.
 const DEPTH: usize = 16;
+const VALUES: usize = 1_000;
 
 pub(super) fn example(schema: &Value) -> Value {
-    value(schema, schema, 0)
+    let mut left = VALUES;
+    value(schema, schema, DEPTH, &mut left)
 }
 
-fn value(schema: &Value, root: &Value, depth: usize) -> Value {
-    if depth > DEPTH {
+fn value(schema: &Value, root: &Value, depth: usize, left: &mut usize) -> Value {
+    if depth == 0 || *left == 0 {
         return Value::Null;
     }
+    *left -= 1;
     for given in ["const", "default"] {
         if let Some(known) = schema.get(given) {
             return known.clone();
@@ -27,16 +30,16 @@ fn value(schema: &Value, root: &Value, depth: usize) -> Value {
     }
     if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
         let found = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
-        return found.map_or(Value::Null, |found| value(found, root, depth + 1));
+        return found.map_or(Value::Null, |found| value(found, root, depth - 1, left));
     }
     for choice in ["anyOf", "oneOf", "allOf"] {
         if let Some(first) = schema.get(choice).and_then(Value::as_array).and_then(|all| all.first()) {
-            return value(first, root, depth + 1);
+            return value(first, root, depth - 1, left);
         }
     }
     match kind(schema) {
-        "object" => object(schema, root, depth),
-        "array" => array(schema, root, depth),
+        "object" => object(schema, root, depth, left),
+        "array" => array(schema, root, depth, left),
         "integer" => json!(number(schema).ceil() as i64),
         "number" => json!(number(schema)),
         "boolean" => json!(true),
@@ -55,21 +58,24 @@ fn kind(schema: &Value) -> &str {
     }
 }
 
-fn object(schema: &Value, root: &Value, depth: usize) -> Value {
+fn object(schema: &Value, root: &Value, depth: usize, left: &mut usize) -> Value {
     let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut members = Map::new();
     for name in required.iter().filter_map(Value::as_str) {
         let member = schema.get("properties").and_then(|properties| properties.get(name));
-        members.insert(name.to_owned(), member.map_or(Value::Null, |schema| value(schema, root, depth + 1)));
+        members.insert(
+            name.to_owned(),
+            member.map_or(Value::Null, |schema| value(schema, root, depth - 1, left)),
+        );
     }
     Value::Object(members)
 }
 
-fn array(schema: &Value, root: &Value, depth: usize) -> Value {
+fn array(schema: &Value, root: &Value, depth: usize, left: &mut usize) -> Value {
     let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(1).min(16);
     let most = schema.get("maxItems").and_then(Value::as_u64).unwrap_or(u64::MAX);
-    let item = schema.get("items").map_or(Value::Null, |items| value(items, root, depth + 1));
-    Value::Array(vec![item; least.min(most) as usize])
+    let mut item = || schema.get("items").map_or(Value::Null, |items| value(items, root, depth - 1, left));
+    (0..least.min(most)).map(|_| item()).collect()
 }
 
 fn number(schema: &Value) -> f64 {
@@ -126,6 +132,9 @@ mod tests {
         assert_eq!(example(&json!(true)), json!("example"));
         let endless = json!({"type": "object", "required": ["next"], "properties": {"next": {"$ref": "#"}}});
         assert!(example(&endless).get("next").is_some());
+        // Two references to itself would be 2 to the power of the depth, sixteen items each far more.
+        let wide = json!({"type": "array", "minItems": 16, "items": {"$ref": "#"}});
+        assert!(example(&wide).to_string().len() < 20_000);
         assert_eq!(example(&json!({"type": "number", "maximum": -2.0})), json!(-2.0));
         assert_eq!(example(&json!({"type": "string", "maxLength": 3})), json!("exa"));
     }

@@ -191,9 +191,9 @@ pub(super) fn build(
         "cut" => Fault::Break(How::Cut, after(arguments)?),
         "early-response" => Fault::EarlyResponse(status(arguments)?.unwrap_or(413)),
         "bad-head" => bad_head(arguments)?,
-        "huge-head" => Fault::HugeHead(arguments.bare_number()?.unwrap_or(600_000)),
-        "many-fields" => Fault::ManyFields(arguments.bare_number()?.unwrap_or(5_000)),
-        "interim-flood" => Fault::InterimFlood(arguments.bare_number()?.unwrap_or(30)),
+        "huge-head" => Fault::HugeHead(count(arguments, 600_000, BYTES)?),
+        "many-fields" => Fault::ManyFields(count(arguments, 5_000, TIMES)?),
+        "interim-flood" => Fault::InterimFlood(count(arguments, 30, TIMES)?),
         "header" => Fault::Header(String::from_utf8_lossy(&arguments.bare_bytes()?).into_owned()),
         "excess" => Fault::Excess,
         "close" => Fault::Close,
@@ -206,10 +206,23 @@ pub(super) fn build(
             Some(other) => return Err(arguments.error(format!("`{other}` is neither crlf nor cr"))),
         },
         "comments" => Fault::Comments,
-        "big-event" => Fault::BigEvent(arguments.bare_number()?.unwrap_or(100_000)),
+        "big-event" => Fault::BigEvent(count(arguments, 100_000, BYTES)?),
         "raw" => Fault::Raw(arguments.bare_bytes()?),
         _ => return Err(arguments.error(format!("no fault is called `{written}`"))),
     })
+}
+
+/// Most bytes of anything that is made up, and most repetitions.
+const BYTES: usize = 64 * 1024 * 1024;
+const TIMES: usize = 100_000;
+
+/// A number that must not ask for more than there is.
+fn count(arguments: &mut Arguments, usual: usize, most: usize) -> Result<usize, ProgramError> {
+    match arguments.bare_number()? {
+        None => Ok(usual),
+        Some(count) if count <= most => Ok(count),
+        Some(count) => Err(arguments.error(format!("{count} is more than {most}"))),
+    }
 }
 
 fn status(arguments: &mut Arguments) -> Result<Option<u16>, ProgramError> {
@@ -246,8 +259,8 @@ fn error(
 fn slow(arguments: &mut Arguments) -> Result<Fault, ProgramError> {
     let text = arguments.bare().ok_or_else(|| arguments.error("the time is missing"))?;
     match text.strip_prefix('x').map(str::parse::<f64>) {
-        Some(Ok(times)) if times.is_finite() && times >= 0.0 => Ok(Fault::Stretch(times)),
-        Some(_) => Err(arguments.error(format!("`{text}` is not a factor like x10"))),
+        Some(Ok(times)) if (0.0..=10_000.0).contains(&times) => Ok(Fault::Stretch(times)),
+        Some(_) => Err(arguments.error(format!("`{text}` is not a factor from x0 to x10000"))),
         None => Ok(Fault::Slow(arguments.read_duration(&text)?)),
     }
 }

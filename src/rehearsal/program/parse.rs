@@ -422,5 +422,11 @@ mod tests {
         assert!(Program::parse(&many(TRACKS + 1, ";")).is_err());
         assert!(Program::parse(&many(STEPS, " then ")).is_ok());
         assert!(Program::parse(&many(STEPS + 1, " then ")).is_err());
+        assert!(Program::parse("interim-flood:100000").is_ok());
+        assert!(complaint("interim-flood:100001").contains("more than"));
+        assert!(Program::parse("slow:x10000").is_ok());
+        assert!(complaint("slow:x10001").contains("factor"));
+        assert!(Program::parse("slow:8784h").is_ok());
+        assert!(complaint("slow:8785h").contains("not a time"));
     }
 }

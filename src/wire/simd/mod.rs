@@ -75,7 +75,6 @@ pub(super) const VALUE: u8 = 2;
 pub(super) const TARGET: u8 = 4;
 
 /// The classes of each byte, as bits.
-
 static CLASS: [u8; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;

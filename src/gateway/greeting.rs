@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::plan::{Plan, PlanSource};
+use crate::config::{Plan, PlanSource};
 
 /// The message for a gateway that serves `plan` on `bound`, in lines that end with a line break.
 pub fn greeting(plan: &Plan, bound: SocketAddr) -> String {
@@ -52,7 +52,7 @@ fn write_greeting(out: &mut String, plan: &Plan, bound: SocketAddr) -> std::fmt:
     if !plan.client_keys.is_empty() {
         write!(out, " -H \"authorization: Bearer $KEY\"")?;
     }
-    let model = sample_model(plan);
+    let model = plan.sample_model();
     writeln!(
         out,
         " -d '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'"
@@ -69,29 +69,10 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-/// A model name that the plan resolves: one the file spells out, else one its first provider is known for.
-fn sample_model(plan: &Plan) -> String {
-    if let Some(offered) = plan.offered_models().iter().find(|offered| safe_in_shell(&offered.name)) {
-        return offered.name.to_string();
-    }
-    match &*plan.provider(plan.default_provider).name {
-        "openai" | "mock" => "gpt-4o-mini".to_owned(),
-        "anthropic" => "claude-haiku-4-5".to_owned(),
-        "gemini" => "gemini-2.5-flash".to_owned(),
-        "mistral" => "mistral-small-latest".to_owned(),
-        other => format!("{other}/MODEL"),
-    }
-}
-
-/// Whether `name` can stand inside single quotes and a JSON string as it is.
-fn safe_in_shell(name: &str) -> bool {
-    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:@".contains(&byte))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::load::Loader;
     use super::*;
+    use crate::config::Loader;
 
     #[test]
     fn without_any_key_it_says_that_the_mock_answers() {

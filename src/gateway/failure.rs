@@ -1,0 +1,191 @@
+//! What a client is told when no target gave an answer: the most useful failure, in its own dialect, with everything
+//! that was tried.
+
+use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
+use crate::dialect::json;
+use crate::net::gather::Side;
+use crate::net::{Buf, buf, clock};
+use crate::policy::{self, Cause, GiveUp, Signal, What};
+
+use super::client::After;
+use super::exchange::{Ended, Exchange};
+use super::outbound::Unfit;
+use super::respond;
+
+/// The most useful failure so far, as its provider told it.
+pub struct Kept {
+    /// The provider's status.
+    pub status: u16,
+    /// Its fields for the client.
+    pub lines: Buf,
+    /// Its body.
+    pub body: Buf,
+    /// It came in the client's own dialect and may be passed on as it is.
+    pub native: bool,
+    /// What it says.
+    pub error: UpstreamError,
+}
+
+impl Exchange<'_> {
+    /// Appends `x-sluice-attempts`: provider, status or failure, milliseconds, for each attempt. `answered` is the one
+    /// whose answer is being delivered and not settled yet.
+    pub fn push_attempts(&self, out: &mut Vec<u8>, answered: Option<u8>) {
+        out.extend_from_slice(b"x-sluice-attempts: ");
+        let now_us = clock::now_us();
+        for (no, record) in self.flight.attempts().iter().enumerate() {
+            if no > 0 {
+                out.extend_from_slice(b", ");
+            }
+            let provider = &self.plan.live.plan.providers[usize::from(record.provider.0)];
+            out.extend_from_slice(provider.name.as_bytes());
+            out.push(b' ');
+            let elapsed_us = match record.what {
+                Some(What::Status(status)) => {
+                    json::push_number(out, u64::from(status));
+                    record.elapsed_us
+                }
+                Some(what) => {
+                    out.extend_from_slice(what.label().as_bytes());
+                    record.elapsed_us
+                }
+                None => {
+                    let running: &[u8] = if answered == Some(no as u8) { b"200" } else { b"running" };
+                    out.extend_from_slice(running);
+                    now_us.saturating_sub(record.started_us)
+                }
+            };
+            out.push(b' ');
+            json::push_number(out, elapsed_us / 1000);
+            out.extend_from_slice(b"ms");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// One sentence with every attempt.
+    fn tried(&self) -> String {
+        let mut line = Vec::new();
+        self.push_attempts(&mut line, None);
+        let text = String::from_utf8_lossy(&line);
+        let list = text.trim_start_matches("x-sluice-attempts: ").trim_end();
+        if list.is_empty() { "no target could be tried".to_owned() } else { format!("tried {list}") }
+    }
+
+    pub async fn give_up(&mut self, end: &GiveUp) -> After {
+        let mut extra = Vec::new();
+        if !self.flight.attempts().is_empty() {
+            self.push_attempts(&mut extra, None);
+        }
+        if end.cause == Cause::Caller
+            && let Some(kept) = self.kept.take_if(|k| k.native)
+        {
+            return self.pass_on(*kept, &extra).await;
+        }
+        let mut error = match (&self.kept, end.cause) {
+            (_, Cause::Deadline) => {
+                let mut error = GatewayError::new(
+                    ErrorKind::Timeout,
+                    "the caller's deadline passed before an answer came",
+                );
+                error.status = 504;
+                error.code = "deadline_exceeded".into();
+                error
+            }
+            (Some(kept), _) => kept.error.for_client(self.inbound.dialect),
+            (None, cause) => nothing_heard(cause, end.best().and_then(|b| b.what)),
+        };
+        if end.cause != Cause::Caller {
+            error.message = format!("{} ({})", error.message.trim_end_matches('.'), self.tried());
+            error.should_retry = end.should_retry.or(error.should_retry);
+            if let Some(us) = end.retry_after_us {
+                // SDKs ignore or distrust more than a minute, and retry at once on less than a second.
+                error.retry_after_s = Some(us.div_ceil(1_000_000).clamp(1, 60) as u32);
+            }
+        }
+        respond::error(self.client, self.inbound, &error, &extra).await
+    }
+
+    /// Passes a provider's error on, byte for byte.
+    async fn pass_on(&mut self, kept: Kept, extra: &[u8]) -> After {
+        let keep = respond::keeps(self.client, self.inbound);
+        let Some(gather) = self.client.gather.as_mut() else { return After::Cut };
+        gather.reset();
+        gather.own = Buf::take(buf::IDLE);
+        let out = gather.own.as_vec();
+        respond::status_line(out, kept.status);
+        out.extend_from_slice(kept.lines.filled());
+        out.extend_from_slice(extra);
+        respond::number_field(out, "content-length", kept.body.len() as u64);
+        respond::connection(out, keep, self.inbound.minor);
+        out.extend_from_slice(b"\r\n");
+        let (head_len, body_len) = (out.len(), kept.body.len());
+        gather.body = kept.body;
+        let mut fits = gather.piece(Side::Own, 0..head_len);
+        if !self.inbound.is_head {
+            fits &= gather.piece(Side::Body, 0..body_len);
+        }
+        if !fits || self.client.write_gather().await.is_err() {
+            return After::Cut;
+        }
+        if keep { After::Keep } else { After::Close }
+    }
+}
+
+/// A target that cannot be asked for this: another one may take the request as it is.
+pub fn unfit_for(unfit: Unfit) -> Ended {
+    let message = match unfit {
+        Unfit::NoEndpoint => "this provider has no such endpoint".to_owned(),
+        Unfit::Translation(why) => why.message,
+        Unfit::Pieces => "the request has more edits than fit".to_owned(),
+    };
+    let error = UpstreamError {
+        status: 400,
+        kind: ErrorKind::InvalidRequest,
+        error_type: None,
+        code: Some("not_translatable".to_owned()),
+        param: None,
+        message,
+        retry_after_ms: None,
+        should_retry: Some(false),
+    };
+    // Another target may take the request as it is: the model is what does not fit, not the caller.
+    let signal = Signal::Status { status: 404, kind: policy::ErrorKind::ModelNotFound, retry_after_us: None };
+    Ended::failed_with(signal, error)
+}
+
+fn nothing_heard(cause: Cause, what: Option<What>) -> GatewayError {
+    let (status, code, message) = match (cause, what) {
+        (Cause::Unavailable, _) => {
+            (503, "no_target_available", "every target is resting after failures or rate limits; retry later")
+        }
+        (_, Some(What::Timeout(_))) => (504, "upstream_timeout", "no provider answered in time"),
+        (_, Some(What::Dns)) => (502, "upstream_unreachable", "the provider's name could not be looked up"),
+        (_, Some(What::Connect | What::Tls | What::Reset)) => {
+            (502, "upstream_unreachable", "no provider could be reached")
+        }
+        (_, Some(What::Truncated | What::EmptyBody | What::BadBody)) => {
+            (502, "upstream_truncated", "the provider's answer was cut short")
+        }
+        _ => (502, "upstream_failed", "no provider gave a usable answer"),
+    };
+    let mut error = GatewayError::new(ErrorKind::Server, message);
+    error.status = status;
+    error.code = code.into();
+    error
+}
+
+/// What policy calls a kind of error.
+pub fn kind_for_policy(kind: ErrorKind) -> policy::ErrorKind {
+    match kind {
+        ErrorKind::InvalidRequest | ErrorKind::TooLarge | ErrorKind::Conflict => {
+            policy::ErrorKind::InvalidRequest
+        }
+        ErrorKind::Authentication | ErrorKind::Permission => policy::ErrorKind::Auth,
+        ErrorKind::ModelNotFound => policy::ErrorKind::ModelNotFound,
+        ErrorKind::ContextLength => policy::ErrorKind::ContextLength,
+        ErrorKind::ContentFilter => policy::ErrorKind::ContentPolicy,
+        ErrorKind::RateLimit => policy::ErrorKind::RateLimit,
+        ErrorKind::Money => policy::ErrorKind::Quota,
+        ErrorKind::Overloaded => policy::ErrorKind::Overloaded,
+        ErrorKind::NotFound | ErrorKind::Server | ErrorKind::Timeout => policy::ErrorKind::Unknown,
+    }
+}

@@ -1,0 +1,132 @@
+//! Game days against gateways whose behaviour is known: none at all, and one that asks the next provider.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use sluice::rehearsal::gameday::{Options, Report, RunningGateway, Silent, run};
+
+/// The providers' addresses, as the configuration names them.
+fn providers(config: &str) -> Vec<SocketAddr> {
+    let urls = config.lines().filter_map(|line| line.trim().strip_prefix("base_url: http://"));
+    urls.filter_map(|url| url.strip_suffix("/v1")).filter_map(|addr| addr.parse().ok()).collect()
+}
+
+fn play(ids: &[&str], gateway: impl Fn(Vec<SocketAddr>) -> RunningGateway) -> Report {
+    let only = ids.iter().map(|id| (*id).to_owned()).collect();
+    let options = Options { only, scale: 0.01, ..Options::default() };
+    run(&options, &mut |config| Ok(gateway(providers(&config))), &mut Silent).expect("known scenarios")
+}
+
+/// Clients reach the first provider directly.
+fn no_gateway(providers: Vec<SocketAddr>) -> RunningGateway {
+    RunningGateway { addr: providers[0], stop: Box::new(|| {}), status: None }
+}
+
+/// Reads a whole answer from each provider in turn and passes on the first good one: slow, simple, and it never loses
+/// a request that anyone would answer.
+fn patient_gateway(providers: Vec<SocketAddr>) -> RunningGateway {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let providers = providers.clone();
+            std::thread::spawn(move || serve(client, &providers));
+        }
+    });
+    RunningGateway { addr, stop: Box::new(|| {}), status: None }
+}
+
+fn serve(mut client: TcpStream, providers: &[SocketAddr]) -> Option<()> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    let length = loop {
+        let count = client.read(&mut buffer).ok().filter(|count| *count > 0)?;
+        bytes.extend_from_slice(&buffer[..count]);
+        let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+        break end + 4 + length.parse::<usize>().ok()?;
+    };
+    while bytes.len() < length {
+        let count = client.read(&mut buffer).ok().filter(|count| *count > 0)?;
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+    let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+    bytes.splice(end..end, b"\r\nConnection: close".iter().copied());
+    let mut answer = Vec::new();
+    for provider in providers {
+        answer.clear();
+        let Ok(mut upstream) = TcpStream::connect_timeout(provider, Duration::from_secs(2)) else { continue };
+        upstream.set_read_timeout(Some(Duration::from_millis(200))).ok()?;
+        let read = upstream.write_all(&bytes).and_then(|()| upstream.read_to_end(&mut answer));
+        let text = String::from_utf8_lossy(&answer);
+        let whole = text.ends_with("0\r\n\r\n") || text.ends_with('}');
+        let ends = text.contains("[DONE]") || text.contains("\"chat.completion\"");
+        if read.is_ok() && text.starts_with("HTTP/1.1 200") && whole && ends && !text.contains("\"error\"") {
+            break;
+        }
+    }
+    client.write_all(&answer).ok()
+}
+
+fn verdict<'r>(report: &'r Report, id: &str) -> &'r sluice::rehearsal::gameday::Verdict {
+    report.verdicts.iter().find(|verdict| verdict.id == id).expect("it was run")
+}
+
+#[test]
+fn without_a_gateway_only_the_healthy_day_is_good() {
+    let report = play(&["healthy", "brownout", "refused", "reset"], no_gateway);
+    assert!(verdict(&report, "healthy").passed, "{report}");
+    for id in ["brownout", "refused"] {
+        let verdict = verdict(&report, id);
+        assert!(!verdict.passed, "{report}");
+        assert!(
+            verdict.checks.iter().any(|check| check.bar.starts_with("lost") && !check.passed),
+            "{report}"
+        );
+    }
+    // Half of the streams are lost, and every client can tell: nothing better is promised without a gateway.
+    assert!(verdict(&report, "reset").passed, "{report}");
+    let inside = verdict(&report, "brownout").checks.iter().find(|check| check.bar.contains("Retry-After"));
+    assert!(inside.is_some_and(|check| !check.passed), "clients that know no window call inside it");
+    assert!(!report.passed());
+}
+
+#[test]
+fn a_gateway_that_asks_the_next_provider_loses_nothing() {
+    let ids = ["refused", "truncated", "error-first-event", "html"];
+    let report = play(&ids, patient_gateway);
+    for id in ids {
+        let lost = verdict(&report, id).checks.iter().find(|check| check.bar.starts_with("lost"));
+        assert!(lost.is_some_and(|check| check.passed), "{id}\n{report}");
+        assert!(verdict(&report, id).figures.answered > 50, "{id}\n{report}");
+    }
+    let calls = &verdict(&report, "html").checks;
+    assert!(calls.iter().any(|check| check.bar.starts_with("calls for each request") && !check.passed));
+}
+
+#[test]
+fn reports_are_json_and_unknown_scenarios_are_named() {
+    let report = play(&["healthy"], no_gateway);
+    let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
+    assert_eq!(json["verdicts"][0]["id"], "healthy");
+    assert!(json["verdicts"][0]["figures"]["requests"].as_u64().is_some_and(|count| count > 50));
+    let options = Options { only: vec!["nonsense".to_owned()], ..Options::default() };
+    let error = run(&options, &mut |_| Err(String::new()), &mut Silent).expect_err("unknown");
+    assert!(error.contains("nonsense") && error.contains("brownout"));
+    let options = Options { only: vec!["healthy".to_owned()], ..Options::default() };
+    let report = run(&options, &mut |_| Err("no such key".to_owned()), &mut Silent).expect("a report");
+    assert_eq!(report.verdicts[0].problem.as_deref(), Some("no such key"));
+    assert!(!report.passed());
+}
+
+#[test]
+fn a_running_gateway_can_be_driven_by_its_url() {
+    let port = 42_117;
+    let only = vec!["healthy".to_owned()];
+    let against = Some(format!("http://127.0.0.1:{port}/v1"));
+    let options = Options { only, scale: 0.02, against, provider_port: port, ..Options::default() };
+    let report = run(&options, &mut |_| Err("none is started".to_owned()), &mut Silent).expect("a report");
+    assert!(report.passed(), "{report}");
+}
