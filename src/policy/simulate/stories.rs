@@ -357,7 +357,7 @@ fn walk(
 
 /// openai-python's: half a second doubled up to eight, less up to a quarter.
 fn backoff_us(tries: u8, random: &mut Random) -> u64 {
-    let full_us = (S / 2 << tries.min(4)).min(8 * S);
+    let full_us = ((S / 2) << tries.min(4)).min(8 * S);
     random.between(full_us / 4 * 3, full_us)
 }
 

@@ -466,7 +466,7 @@ impl World {
         let percent = if self.scenario.is_healthy() { 2 } else { 10 };
         // The floor lets quiet traffic send more than a tenth again: three calls a second, where it is configured.
         let floor = self.now_us / SECOND_US * u64::from(settings.budget.floor_per_second);
-        let retries = settings.retry.max_retries != Some(0);
+        let retries = settings.retry.max_retries != Some(0) || self.scenario.sdk_retries > 0;
         let floor = if retries { floor * self.scenario.scripts.len() as u64 } else { 0 };
         let share = self.report.requests * percent / 100;
         let hedges = if settings_hedge(&self.scenario) { self.report.requests * 2 / 100 } else { 0 };
