@@ -237,7 +237,10 @@ impl Flight {
         }
         if let After::Again(live) = self.after {
             self.after = After::Target;
-            return self.start(core, now_us, live, Reason::Retry, true);
+            if now_us < self.end_by_us && !self.attempts.is_full() {
+                return self.start(core, now_us, live, Reason::Retry, true);
+            }
+            self.drop_unsent(core, now_us, &live);
         }
         if self.live.iter().any(Option::is_some) {
             return Step::Wait { until_us: u64::MAX, why: WaitReason::InFlight };
