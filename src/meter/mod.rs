@@ -1,1 +1,3 @@
 //! Usage, prices and counters: what is counted.
+
+pub mod price;

@@ -73,7 +73,10 @@ impl Flight {
             return Err(hard(SkipReason::NoKey, None));
         };
         let provider = &core.settings.providers[usize::from(target.provider.0)];
-        let door = cells.breaker.door(&provider.breaker, now_us);
+        let mut door = cells.breaker.door(&provider.breaker, now_us);
+        if door == Door::Probe && cells.breaker.forget_old(&provider.breaker, now_us) {
+            door = cells.breaker.door(&provider.breaker, now_us);
+        }
         if let Door::Shut(until_us) = door {
             return Err(hard(SkipReason::BreakerOpen, Some(until_us)));
         }
@@ -81,16 +84,23 @@ impl Flight {
         if !deadline::can_start(now_us, self.ask.deadline_us, median_us) {
             return Err(hard(SkipReason::TooLate, None));
         }
+        let strained =
+            core.shared.strain.is_over(&provider.budget) && cells.strain.is_felt(&provider.budget, now_us);
         if pass == Pass::Strict {
             let held = match door {
                 Door::Ajar(share) => core.random.below(1000) >= u64::from(share),
                 _ => false,
             };
             // A probe is one call in seconds, and the only way to learn that the target is well again.
-            let owes = door != Door::Probe && cells.strain.is_over(&provider.budget);
+            let owes = (strained || cells.strain.owes(&provider.budget, now_us)) && door != Door::Probe;
             if held || owes {
                 return Err(Refusal::Later);
             }
+        }
+        // With everything over its share, a fallback is refused that goes to one more target in trouble: it would
+        // probably fail as well. One that is well is never refused.
+        if strained && !self.attempts.is_empty() && how == How::Next {
+            return Err(hard(SkipReason::BudgetSpent, None));
         }
         let bulkhead = &core.shared.provider(target.provider).bulkhead;
         let capped = provider.bulkhead.concurrent_max.is_some();
@@ -110,7 +120,7 @@ impl Flight {
         match ticket {
             Ok(probe) => {
                 core.counters.probes += u64::from(probe.is_some());
-                self.charge(core, how);
+                self.charge(core, now_us, how);
                 let key = core.wheels[usize::from(target.provider.0)].choose(eligible).map(KeyId);
                 Ok(Live { no: 0, target: index, key, probe, place: capped, first_token_us: None })
             }
@@ -186,7 +196,8 @@ impl Flight {
                 return Err(hard(SkipReason::BudgetSpent, None));
             }
         }
-        if budgeted && !cells.budget.spend(settings, now_us) {
+        let quiet_only = core.shared.strain.is_over(settings);
+        if budgeted && !cells.budget.spend(settings, now_us, quiet_only) {
             return Err(hard(SkipReason::BudgetSpent, None));
         }
         if how == How::Key {
@@ -209,14 +220,15 @@ impl Flight {
     }
 
     /// Charges an extra call to the target whose failure caused it.
-    fn charge(&mut self, core: &Core, how: How) {
+    fn charge(&mut self, core: &Core, now_us: u64, how: How) {
         if how == How::Hedge {
             return;
         }
         let Some(slot) = self.strained.take() else { return };
         if let Some(cells) = core.shared.cells(slot) {
-            let provider = usize::from(cells.provider.0);
-            cells.strain.charge(&core.settings.providers[provider].budget);
+            let settings = &core.settings.providers[usize::from(cells.provider.0)].budget;
+            cells.strain.charge(settings, now_us, how == How::Retry);
+            core.shared.strain.charge(settings, now_us, how == How::Retry);
         }
     }
 }

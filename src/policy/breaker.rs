@@ -15,9 +15,11 @@
 //!
 //! Only the provider's failures count: 429 has its own cooldown, and what the caller or a key did wrong says
 //! nothing about the target. Open lasts 1 s to 30 s, doubling, with jitter; then exactly one request, in the whole
-//! process, goes through as a probe. When it succeeds the target's share ramps up over 10 s; when it fails the
-//! breaker opens for longer; when it says nothing (429, cancelled) it opens again for as long as before. A probe
-//! that never reports loses its lease and another one may go.
+//! process, goes through as a probe. When it succeeds the target's share ramps up over 10 s, and half of three calls
+//! failing opens it again; when it fails the
+//! breaker opens for longer; when it says nothing (429, cancelled) it opens again for as long as before. A
+//! breaker that nobody asked for 30 s after its probe was due has old news, and ramps up at once. A probe that never
+//! reports loses its lease and another one may go.
 //!
 //! INVARIANTS: one `AtomicU64` holds the phase and changes by compare-exchange only, so of N cores that see the
 //! threshold passed one opens it, and of N that may probe one does (`loom_one_probe_goes_out`,
@@ -73,6 +75,9 @@ impl Default for BreakerSettings {
         }
     }
 }
+
+/// Calls below which no share is taken while ramping up.
+const RAMP_CALLS_MIN: u32 = 3;
 
 /// Failures of smaller prompts weigh nothing by their tokens: the other signals are for them.
 const LARGE_PROMPT_TOKENS: u64 = 10_000;
@@ -252,6 +257,19 @@ impl Breaker {
         }
     }
 
+    /// Forgets an outage that nobody asked about for the longest open time after its probe was due: a backup that failed
+    /// once and was not needed since. With one probe the first to need it again would get through and everyone else
+    /// would be refused by old news; so it ramps up under watch instead. True when it is forgotten.
+    pub fn forget_old(&self, settings: &BreakerSettings, now_us: u64) -> bool {
+        let seen = Word(self.word.load(Ordering::Acquire));
+        let old = seen.phase() == Phase::Open && now_us >= seen.at_us().saturating_add(settings.open_max_us);
+        if !old || !self.swap(seen, Word::new(Phase::Ramping, seen.trips(), now_us)) {
+            return false;
+        }
+        self.streak.store(0, Ordering::Relaxed);
+        true
+    }
+
     /// Takes the one probe; `None` when another request was faster. The lease ends at `lease_until_us`.
     pub fn claim_probe(&self, now_us: u64, lease_until_us: u64) -> Option<ProbeTicket> {
         let seen = Word(self.word.load(Ordering::Acquire));
@@ -352,7 +370,9 @@ impl Breaker {
             return self.open(settings, now_us, seen, Trip::InRow, random);
         }
         let tally = self.tally(now_us, seen.at_us());
-        let enough = tally.calls >= u64::from(settings.calls_min);
+        // A relapse shows in a few calls: waiting for twenty of a small share would be a second outage.
+        let calls_min = if seen.phase() == Phase::Ramping { RAMP_CALLS_MIN } else { settings.calls_min };
+        let enough = tally.calls >= u64::from(calls_min);
         if enough && tally.failures * 100 >= tally.calls * u64::from(settings.failure_percent) {
             return self.open(settings, now_us, seen, Trip::Share, random);
         }

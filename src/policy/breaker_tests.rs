@@ -206,6 +206,22 @@ fn a_probe_that_says_nothing_opens_again_for_as_long_as_before() {
 }
 
 #[test]
+fn an_outage_nobody_asked_about_for_half_a_minute_is_forgotten() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    assert!(!b.breaker.forget_old(&b.settings, due + 30 * S - 1));
+    assert!(b.breaker.forget_old(&b.settings, due + 30 * S));
+    assert_eq!(b.door(due + 30 * S), Door::Ajar(100));
+    assert!(!b.breaker.forget_old(&b.settings, due + 90 * S));
+    let again = due + 31 * S;
+    assert_eq!(
+        (b.fail(again), b.fail(again), b.fail(again)),
+        (None, None, Some(Trip::Share)),
+        "it is under watch"
+    );
+}
+
+#[test]
 fn a_probe_that_never_reports_loses_its_lease() {
     let mut b = Bench::new();
     let due = b.trip(S);

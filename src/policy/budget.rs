@@ -15,7 +15,9 @@
 //! - [`Strain`], one a target: a fallback to *another* provider is never refused, because a healthy alternative must
 //!   not go unused, but it is charged to the target that failed. While a target owes more than it earns, new
 //!   requests ask another one first. So a target with 20 % failures, too healthy for a breaker, gets as many requests
-//!   as keep the extra calls within a tenth. A charge is 1.25: the quarter pays for what is in flight.
+//!   as keep the extra calls within a tenth. A charge is a call and a third: the third pays for what is in flight. One more is kept
+//!   for the process, because three providers with a fault each would pass the tenth together: while that one owes, every
+//!   target that was charged lately is asked last and is no fallback, and retries get what the floor gives and no more.
 //! - [`RetryMoney`]: the prompts sent again may cost so much in one clock minute and no more; off unless configured.
 //!
 //! A bucket is one word: how much of the credit that ever was has been spent. Credit only grows (a count of
@@ -132,12 +134,13 @@ impl RetryBudget {
         self.requests[core].add(1);
     }
 
-    /// Takes a token for one extra call; false when there is none.
-    pub fn spend(&self, settings: &BudgetSettings, now_us: u64) -> bool {
+    /// Takes a token for one extra call; false when there is none. With `quiet_only`, because the process is over its
+    /// share already, only the floor gives one.
+    pub fn spend(&self, settings: &BudgetSettings, now_us: u64, quiet_only: bool) -> bool {
         let (share, burst) = self.share(settings);
         let (floor, floor_burst) = self.floor(settings, now_us);
         // A grant from either bucket is charged to both: that makes the rate the larger of the two, not the sum.
-        let ok = if self.by_share.spend(share, burst, CALL) {
+        let ok = if !quiet_only && self.by_share.spend(share, burst, CALL) {
             self.by_floor.charge(floor, floor_burst, CALL, 0);
             true
         } else if self.by_floor.spend(floor, floor_burst, CALL) {
@@ -196,37 +199,74 @@ impl RetryBudget {
 pub struct Strain {
     requests: PerCore,
     allowance: Allowance,
+    /// Credit given at the start.
+    start: u64,
+    /// How far it may go into debt.
+    debt: u64,
+    /// When it was last charged.
+    charged_us: AtomicU64,
 }
 
-/// Debt is bounded, so that an outage does not shut a recovered target out: at 10 requests a second it is paid
-/// back in ten seconds.
-const STRAIN_DEBT: u64 = 10 * CALL;
+/// Debt is bounded, so that an outage does not shut a recovered target out: at 10 requests a second a target has paid
+/// back in ten seconds, and the process in a hundred.
+const TARGET_DEBT: u64 = 10 * CALL;
+const PROCESS_DEBT: u64 = 100 * CALL;
 const STRAIN_BURST: u64 = 10 * CALL;
-const STRAIN_CHARGE: u64 = CALL * 5 / 4;
+const STRAIN_CHARGE: u64 = CALL * 4 / 3;
+/// With the whole process over its share, a target with less than half of its savings left is part of it.
+const STRAIN_MEMORY_US: u64 = 30 * SECOND_US;
+const STRAIN_FELT: i64 = STRAIN_BURST as i64 / 2;
 
 impl Strain {
-    /// A target that owes nothing.
-    pub fn new(cores: usize) -> Self {
-        Strain { requests: per_core(cores), allowance: Allowance::new() }
+    /// A target that owes nothing, and has savings: nothing is held against it before it has failed.
+    pub fn of_target(cores: usize) -> Self {
+        Self::new(cores, STRAIN_BURST, TARGET_DEBT)
     }
 
-    /// Counts a request that would ask this target first, whether or not it does.
+    /// A process that owes nothing and has nothing saved.
+    pub fn of_process(cores: usize) -> Self {
+        Self::new(cores, 0, PROCESS_DEBT)
+    }
+
+    fn new(cores: usize, start: u64, debt: u64) -> Self {
+        let (requests, charged_us) = (per_core(cores), AtomicU64::new(0));
+        Strain { requests, allowance: Allowance::new(), start, debt, charged_us }
+    }
+
+    /// Counts a request that has this target first, whether or not it is asked, or that falls back to it.
     pub fn earn(&self, core: usize) {
         self.requests[core].add(1);
     }
 
-    /// Charges one fallback that the target's failure caused.
-    pub fn charge(&self, settings: &BudgetSettings) {
-        self.allowance.charge(self.credit(settings), STRAIN_BURST, STRAIN_CHARGE, STRAIN_DEBT);
+    /// Charges one extra call that the target's failure caused; `refusable` when a budget could have refused it.
+    pub fn charge(&self, settings: &BudgetSettings, now_us: u64, refusable: bool) {
+        let cost = if refusable { CALL } else { STRAIN_CHARGE };
+        self.charged_us.store(now_us, Ordering::Relaxed);
+        self.allowance.charge(self.credit(settings), STRAIN_BURST, cost, self.debt);
     }
 
-    /// True while the target owes more than it earned.
+    /// True while more is owed than was earned.
     pub fn is_over(&self, settings: &BudgetSettings) -> bool {
         self.allowance.left(self.credit(settings), STRAIN_BURST) < 0
     }
 
+    /// The same for a target: what it owes is forgotten when it was not charged for half a minute. Quiet traffic would
+    /// take hours to earn it back.
+    pub fn owes(&self, settings: &BudgetSettings, now_us: u64) -> bool {
+        self.is_recent(now_us) && self.is_over(settings)
+    }
+
+    /// True while a target has not earned back what it was charged lately.
+    pub fn is_felt(&self, settings: &BudgetSettings, now_us: u64) -> bool {
+        self.is_recent(now_us) && self.allowance.left(self.credit(settings), STRAIN_BURST) < STRAIN_FELT
+    }
+
+    fn is_recent(&self, now_us: u64) -> bool {
+        now_us.saturating_sub(self.charged_us.load(Ordering::Relaxed)) < STRAIN_MEMORY_US
+    }
+
     fn credit(&self, settings: &BudgetSettings) -> u64 {
-        sum(&self.requests) * u64::from(settings.percent) * CALL / 100
+        self.start + sum(&self.requests) * u64::from(settings.percent) * CALL / 100
     }
 }
 
@@ -307,7 +347,7 @@ mod tests {
         (0..rate * seconds)
             .filter(|n| {
                 budget.earn((n % 2) as usize);
-                budget.spend(settings, n * S / rate)
+                budget.spend(settings, n * S / rate, false)
             })
             .count() as u64
     }
@@ -331,7 +371,7 @@ mod tests {
         for _ in 0..10_000 {
             budget.earn(0);
         }
-        let at_once = (0..1000).filter(|_| budget.spend(&SET, 3600 * S)).count();
+        let at_once = (0..1000).filter(|_| budget.spend(&SET, 3600 * S, false)).count();
         assert_eq!(at_once, 30);
         assert_eq!(budget.view(&SET, 3600 * S).refused, 970);
         assert!(!budget.has(&SET, 3600 * S));
@@ -340,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_target_is_asked_less_while_it_causes_more_than_a_tenth() {
-        let (strain, settings) = (Strain::new(1), SET);
+        let (strain, settings) = (Strain::of_target(1), SET);
         let (mut asked, mut extra) = (0u64, 0u64);
         let mut random = super::super::random::Random::new(4);
         for _ in 0..10_000 {
@@ -348,7 +388,7 @@ mod tests {
             if !strain.is_over(&settings) {
                 asked += 1;
                 if random.below(5) == 0 {
-                    strain.charge(&settings);
+                    strain.charge(&settings, 0, false);
                     extra += 1;
                 }
             }
@@ -359,21 +399,21 @@ mod tests {
 
     #[test]
     fn a_target_with_few_failures_is_never_held_back() {
-        let strain = Strain::new(1);
+        let strain = Strain::of_target(1);
         for n in 0..1000u64 {
             strain.earn(0);
-            assert!(!strain.is_over(&SET));
-            if n >= 100 && n % 20 == 0 {
-                strain.charge(&SET);
+            assert!(!strain.is_over(&SET) && !strain.is_felt(&SET, 0));
+            if n % 20 == 0 {
+                strain.charge(&SET, 0, false);
             }
         }
     }
 
     #[test]
     fn the_debt_of_an_outage_is_bounded() {
-        let strain = Strain::new(1);
+        let strain = Strain::of_target(1);
         for _ in 0..1_000_000 {
-            strain.charge(&SET);
+            strain.charge(&SET, 0, false);
         }
         let mut needed = 0;
         while strain.is_over(&SET) {
@@ -381,6 +421,13 @@ mod tests {
             needed += 1;
         }
         assert_eq!(needed, 100);
+        strain.charge(&SET, 50 * S, false);
+        strain.charge(&SET, 50 * S, false);
+        assert!(strain.owes(&SET, 80 * S - 1) && strain.is_felt(&SET, 80 * S - 1));
+        assert!(
+            !strain.owes(&SET, 80 * S) && !strain.is_felt(&SET, 80 * S),
+            "and forgotten after half a minute"
+        );
     }
 
     #[test]
@@ -406,7 +453,7 @@ mod tests {
             for (gap, again) in steps {
                 now += gap;
                 if again {
-                    extra += u64::from(budget.spend(&settings, now));
+                    extra += u64::from(budget.spend(&settings, now, false));
                 } else {
                     budget.earn(0);
                     requests += 1;
@@ -452,7 +499,7 @@ mod loom_tests {
                     let budget = Arc::clone(&budget);
                     loom::thread::spawn(move || {
                         budget.earn(core);
-                        (0..2).filter(|_| budget.spend(&set, 0)).count()
+                        (0..2).filter(|_| budget.spend(&set, 0, false)).count()
                     })
                 })
                 .collect();

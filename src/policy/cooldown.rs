@@ -9,8 +9,8 @@
 //! - The provider's word is kept exactly: jitter only ever adds time (0 to 10 %), so that cores and gateways do
 //!   not come back in one instant. Windows are capped at 10 minutes, because a header is not a contract.
 //! - A later, longer window replaces a shorter one, never the other way round.
-//! - Without a hint the window is 1 s, doubled for each further strike, up to 30 s. Refusals that were in
-//!   flight together are one strike.
+//! - Without a hint the window is 1 s, doubled for each further strike, up to 30 s; from the second strike on that is
+//!   also the least that a hint counts for. Refusals that were in flight together are one strike.
 //! - A success does not end a window early; it forgives the strikes once the window is over.
 //!
 //! Parking is the same cell with longer numbers: 30 s doubled up to 30 min for a refused credential, 60 s for
@@ -91,19 +91,22 @@ impl Cooldown {
         settings: &CooldownSettings,
         now_us: u64,
         hint_us: Option<u64>,
-        rng: &mut Random,
+        random: &mut Random,
     ) -> u64 {
         let mut seen = self.0.load(Ordering::Acquire);
         loop {
             let (strikes, until) = (seen >> UNTIL_BITS, seen & UNTIL_MASK);
             let cooling = until > now_us;
+            // Inside a window the strike that opened it is counted already.
+            let earlier = strikes.saturating_sub(u64::from(cooling));
+            let doubled_us = doubled(settings.initial_us, earlier).min(settings.max_us);
             let window_us = match hint_us {
-                Some(hint) => hint.min(settings.cap_us),
-                // Inside a window the strike that opened it is counted already.
-                None => doubled(settings.initial_us, strikes - u64::from(cooling && strikes > 0))
-                    .min(settings.max_us),
+                Some(hint) if earlier == 0 => hint.min(settings.cap_us),
+                // A provider that keeps saying "one second" is left alone for longer each time.
+                Some(hint) => hint.min(settings.cap_us).max(doubled_us),
+                None => doubled_us,
             };
-            let jitter_us = rng.between(0, window_us.saturating_mul(settings.jitter_percent) / 100);
+            let jitter_us = random.between(0, window_us.saturating_mul(settings.jitter_percent) / 100);
             let end = now_us.saturating_add(window_us).saturating_add(jitter_us).min(UNTIL_MASK);
             let strikes = if cooling { strikes } else { (strikes + 1).min(STRIKES_MAX) };
             let next = (strikes << UNTIL_BITS) | end.max(until);
@@ -170,11 +173,11 @@ mod tests {
 
     #[test]
     fn strikes_double_the_window_and_a_success_forgives_them() {
-        let (cell, rng) = (Cooldown::new(), &mut Random::new(3));
+        let (cell, random) = (Cooldown::new(), &mut Random::new(3));
         let mut now = 0;
         let mut last = 0;
         for expected in [1, 2, 4, 8, 16, 30, 30] {
-            let until = cell.refuse(&RATE, now, None, rng);
+            let until = cell.refuse(&RATE, now, None, random);
             assert!(until - now >= expected * S && until - now <= expected * S * 11 / 10);
             last = until;
             now = until;
@@ -182,15 +185,25 @@ mod tests {
         cell.forgive(last - 1);
         assert!(cell.until(last - 1).is_some(), "a success inside the window does not end it");
         cell.forgive(last);
-        let until = cell.refuse(&RATE, last, None, rng);
+        let until = cell.refuse(&RATE, last, None, random);
         assert!(until - last <= S * 11 / 10);
     }
 
     #[test]
+    fn a_provider_that_keeps_saying_one_second_is_left_alone_for_longer() {
+        let (cell, random, mut now) = (Cooldown::new(), &mut Random::new(3), 0);
+        for expected in [1, 2, 4, 8, 16, 30] {
+            let until = cell.refuse(&RATE, now, Some(S), random);
+            assert!((expected * S..=expected * S * 11 / 10).contains(&(until - now)), "{expected}");
+            now = until;
+        }
+    }
+
+    #[test]
     fn refusals_in_flight_together_are_one_strike() {
-        let (cell, rng) = (Cooldown::new(), &mut Random::new(3));
+        let (cell, random) = (Cooldown::new(), &mut Random::new(3));
         for at in 0..50 {
-            cell.refuse(&RATE, at, None, rng);
+            cell.refuse(&RATE, at, None, random);
         }
         let until = cell.until(50).expect("cooling");
         assert!(until <= S * 11 / 10 + 50);
@@ -201,12 +214,12 @@ mod tests {
         fn windows_only_grow_while_they_last(
             steps in prop::collection::vec((0u64..20 * S, prop::option::of(0u64..700 * S)), 1..40), seed: u64,
         ) {
-            let (cell, rng) = (Cooldown::new(), &mut Random::new(seed));
+            let (cell, random) = (Cooldown::new(), &mut Random::new(seed));
             let mut now = 0;
             for (gap, hint) in steps {
                 now += gap;
                 let before = cell.until(now);
-                let after = cell.refuse(&RATE, now, hint, rng);
+                let after = cell.refuse(&RATE, now, hint, random);
                 prop_assert!(before.is_none_or(|b| after >= b));
                 prop_assert!(hint.is_none_or(|h| after >= now + h.min(RATE.cap_us)));
                 prop_assert!(after <= before.unwrap_or(0).max(now + RATE.cap_us * 11 / 10));

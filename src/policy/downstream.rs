@@ -111,6 +111,7 @@ mod tests {
     use super::super::attempts::{AttemptRecord, Attempts, Reason, Skip};
     use super::super::ids::ProviderId;
     use super::*;
+    use proptest::prelude::*;
 
     fn end(cause: Cause, best: Option<(Fault, What)>, skips: &[SkipReason]) -> GiveUp {
         let mut attempts = Attempts::new();
@@ -194,5 +195,14 @@ mod tests {
     #[test]
     fn an_exhausted_step_is_not_worth_waiting_for() {
         assert_eq!(advise(&end(Cause::StepExhausted, None, &[])), step_exhausted());
+    }
+
+    proptest! {
+        #[test]
+        fn a_client_that_waits_as_told_is_never_early(wait_us in 0u64..200 * SECOND_US) {
+            let told_us = u64::from(retry_after_s(wait_us)) * SECOND_US;
+            prop_assert!(told_us >= wait_us.min(60 * SECOND_US));
+            prop_assert!(told_us < wait_us.max(1) + SECOND_US);
+        }
     }
 }

@@ -7,7 +7,8 @@
 //! The figure is a moving average of 1/16, kept per core and seeded with 4.0 bytes; a report outside 1 to 16 bytes a
 //! token (images sent as base64, cached prompts counted elsewhere) is not believed.
 //!
-//! Money is in nano-dollars: integers, exact for every published price (0.075 dollars a million is 75 a token).
+//! Prices are pico-dollars a token, so that every published price is a whole number (0.01875 dollars a million is 18,750);
+//! sums of money are nano-dollars, rounded up.
 //!
 //! Leaves out: the prices. They change monthly and are data: see the [`Prices`] trait.
 
@@ -19,9 +20,9 @@ pub const SEED_BYTES_PER_TOKEN: f32 = 4.0;
 const BELIEVABLE: std::ops::RangeInclusive<f32> = 1.0..=16.0;
 const WEIGHT: f32 = 1.0 / 16.0;
 
-/// Price of one model, nano-dollars a token.
+/// What a token of each kind costs, pico-dollars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Price {
+pub struct Rates {
     /// Input read for the first time.
     pub input: u32,
     /// Input found in the provider's cache.
@@ -30,6 +31,17 @@ pub struct Price {
     pub cache_write: u32,
     /// Output, reasoning included.
     pub output: u32,
+}
+
+/// Price of one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Price {
+    /// What tokens cost.
+    pub rates: Rates,
+    /// What they cost when the prompt has more tokens than this.
+    pub large: Option<(u32, Rates)>,
+    /// Context window in tokens; 0 when unknown.
+    pub context_tokens: u32,
 }
 
 /// Tokens of one answer, disjoint.
@@ -46,13 +58,29 @@ pub struct Tokens {
 }
 
 impl Price {
-    /// What these tokens cost, nano-dollars.
+    /// What these tokens cost, nano-dollars, rounded up.
     pub fn cost(&self, tokens: &Tokens) -> u64 {
-        let part = |count: u64, price: u32| count.saturating_mul(u64::from(price));
-        part(tokens.input, self.input)
-            .saturating_add(part(tokens.cache_read, self.cache_read))
-            .saturating_add(part(tokens.cache_write, self.cache_write))
-            .saturating_add(part(tokens.output, self.output))
+        let prompt = tokens.input.saturating_add(tokens.cache_read).saturating_add(tokens.cache_write);
+        let rates = self.rates_for(prompt);
+        let part = |count: u64, rate: u32| u128::from(count) * u128::from(rate);
+        let pico = part(tokens.input, rates.input)
+            + part(tokens.cache_read, rates.cache_read)
+            + part(tokens.cache_write, rates.cache_write)
+            + part(tokens.output, rates.output);
+        u64::try_from(pico.div_ceil(1000)).unwrap_or(u64::MAX)
+    }
+
+    /// What an input token of a prompt of this size costs, nano-dollars, rounded up: for
+    /// [`super::TargetRef::input_nano_usd`].
+    pub fn input_nano_usd(&self, prompt_tokens: u64) -> u32 {
+        self.rates_for(prompt_tokens).input.div_ceil(1000)
+    }
+
+    fn rates_for(&self, prompt_tokens: u64) -> Rates {
+        match self.large {
+            Some((from, rates)) if prompt_tokens > u64::from(from) => rates,
+            _ => self.rates,
+        }
     }
 }
 
@@ -128,13 +156,33 @@ mod tests {
         assert_eq!(size.tokens(1600), 100, "exactly sixteen bytes a token is believed");
     }
 
+    const SONNET: Rates =
+        Rates { input: 3_000_000, cache_read: 300_000, cache_write: 3_750_000, output: 15_000_000 };
+
     #[test]
     fn a_200k_prompt_at_three_dollars_a_million_costs_sixty_cents() {
-        let price = Price { input: 3_000, cache_read: 300, cache_write: 3_750, output: 15_000 };
+        let price = Price { rates: SONNET, ..Price::default() };
         assert_eq!(price.cost(&Tokens { input: 200_000, ..Tokens::default() }), 600_000_000);
         let all = Tokens { input: 1, cache_read: 1, cache_write: 1, output: 1 };
         assert_eq!(price.cost(&all), 22_050);
         assert_eq!(price.cost(&Tokens { input: u64::MAX, output: 1, ..Tokens::default() }), u64::MAX);
+        assert_eq!(price.input_nano_usd(200_000), 3_000);
+    }
+
+    #[test]
+    fn a_large_prompt_costs_more_from_one_past_its_limit() {
+        let double = Rates { input: 6_000_000, ..SONNET };
+        let price = Price { rates: SONNET, large: Some((200_000, double)), ..Price::default() };
+        assert_eq!(price.cost(&Tokens { input: 199_999, cache_read: 1, ..Tokens::default() }), 599_997_300);
+        assert_eq!(price.cost(&Tokens { input: 200_000, cache_read: 1, ..Tokens::default() }), 1_200_000_300);
+        assert_eq!((price.input_nano_usd(200_000), price.input_nano_usd(200_001)), (3_000, 6_000));
+    }
+
+    #[test]
+    fn a_fraction_of_a_nano_dollar_is_rounded_up() {
+        let price = Price { rates: Rates { input: 18_750, ..Rates::default() }, ..Price::default() };
+        assert_eq!(price.cost(&Tokens { input: 1, ..Tokens::default() }), 19);
+        assert_eq!(price.cost(&Tokens { input: 1_000, ..Tokens::default() }), 18_750);
     }
 
     proptest! {

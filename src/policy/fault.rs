@@ -306,6 +306,7 @@ pub struct Success {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn status(status: u16, kind: ErrorKind) -> Fault {
         attribute(Signal::Status { status, kind, retry_after_us: None }).fault
@@ -377,5 +378,22 @@ mod tests {
         assert!(What::Timeout(TimeoutKind::FirstToken).may_be_billed());
         assert!(What::Truncated.may_be_billed());
         assert!(What::Check.may_be_billed());
+    }
+
+    proptest! {
+        #[test]
+        fn no_status_is_left_without_a_party_and_only_4xx_are_the_callers(status: u16) {
+            let kinds = [
+                ErrorKind::Unknown, ErrorKind::InvalidRequest, ErrorKind::ContextLength, ErrorKind::Auth,
+                ErrorKind::Quota, ErrorKind::RateLimit, ErrorKind::Overloaded, ErrorKind::ModelNotFound,
+                ErrorKind::ContentPolicy,
+            ];
+            for kind in kinds {
+                let failure = attribute(Signal::Status { status, kind, retry_after_us: None });
+                prop_assert_eq!(failure.status(), Some(status));
+                let callers = matches!(failure.fault, Fault::Caller | Fault::ContextLength | Fault::Model);
+                prop_assert!(!callers || (400..500).contains(&status));
+            }
+        }
     }
 }

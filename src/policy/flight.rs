@@ -208,6 +208,9 @@ impl Flight {
             done: None,
         };
         flight.order(core);
+        if ask.client_retries == 0 {
+            core.shared.strain.earn(core.index);
+        }
         flight.earn(core, 0);
         flight
     }
@@ -232,6 +235,13 @@ impl Flight {
         if let Some(cause) = self.done {
             return self.give_up(cause, core, now_us);
         }
+        if let After::Again(live) = self.after {
+            self.after = After::Target;
+            if now_us < self.end_by_us && !self.attempts.is_full() {
+                return self.start(core, now_us, live, Reason::Retry, true);
+            }
+            self.drop_unsent(core, now_us, &live);
+        }
         if self.live.iter().any(Option::is_some) {
             return Step::Wait { until_us: u64::MAX, why: WaitReason::InFlight };
         }
@@ -245,11 +255,7 @@ impl Flight {
             return self.wait_on(waiting, core, now_us);
         }
         let how = match self.after {
-            After::Target => return self.next_target(core, now_us),
-            After::Again(live) => {
-                self.after = After::Target;
-                return self.start(core, now_us, live, Reason::Retry, true);
-            }
+            After::Target | After::Again(_) => return self.next_target(core, now_us),
             After::Retry(at_us) if now_us < at_us => {
                 return Step::Wait { until_us: at_us, why: WaitReason::Backoff };
             }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const S: u64 = 1_000_000;
@@ -527,6 +529,22 @@ fn when_one_of_a_pair_fails_the_other_goes_on_and_when_both_fail_the_walk_does()
 }
 
 #[test]
+fn a_hedge_on_a_dead_connection_is_sent_again_beside_the_running_call() {
+    let (mut core, chain) = hedging();
+    let now = 300 * S;
+    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
+    let first = attempt(flight.next(&mut core, now));
+    let second = flight.hedge(&mut core, now + S).unwrap();
+    assert!(flight.settle(&mut core, now + S, second.no, Outcome::StaleConnection).more);
+    let again = attempt(flight.next(&mut core, now + S));
+    assert_eq!((again.provider, again.fresh_connection), (second.provider, true));
+    flight.settle(&mut core, now + S, first.no, status(503));
+    assert_eq!(flight.first_token(&mut core, now + 2 * S, again.no), None);
+    flight.settle(&mut core, now + 2 * S, again.no, ok());
+    assert_eq!(flight.winner(), Some(again.no));
+}
+
+#[test]
 fn hedges_stay_within_two_in_a_hundred() {
     let (mut core, chain) = hedging();
     let mut hedges = 0;
@@ -684,4 +702,98 @@ fn sixteen_failing_targets_with_many_keys_end_after_sixteen_attempts() {
     let (end, _) = run(&mut core, chain, S, |_| status(401));
     let end = gave_up(end);
     assert_eq!((end.attempts.len(), end.cause), (16, Cause::Failed));
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    let what = prop::sample::select(vec![
+        What::Connect,
+        What::Reset,
+        What::Truncated,
+        What::Check,
+        What::Timeout(TimeoutKind::FirstToken),
+        What::Timeout(TimeoutKind::Deadline),
+    ]);
+    let kind = prop::sample::select(vec![
+        ErrorKind::Unknown,
+        ErrorKind::Quota,
+        ErrorKind::ContextLength,
+        ErrorKind::ModelNotFound,
+    ]);
+    prop_oneof![
+        1 => Just(ok()),
+        1 => Just(Outcome::Cancelled),
+        2 => Just(Outcome::StaleConnection),
+        4 => what.prop_map(|what| Outcome::Failure(attribute(Signal::Transport(what)))),
+        1 => Just(Outcome::Failure(attribute(Signal::Transport(What::Truncated)).after_commit())),
+        6 => (100u16..600, kind, prop::option::of(0u64..100 * S)).prop_map(|(status, kind, retry_after_us)| {
+            Outcome::Failure(attribute(Signal::Status { status, kind, retry_after_us }))
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_providers_do_a_walk_ends_and_gives_everything_back(
+        outcomes in prop::collection::vec((any_outcome(), 0u64..2 * S), 1..120),
+        keys in prop::collection::vec(0usize..4, 1..5),
+        retries in prop::option::of(0u8..4),
+        cap in prop::option::of(1u32..3),
+        deadline in prop::option::of(0u64..20 * S),
+        stream: bool,
+    ) {
+        let providers = keys.iter().enumerate().map(|(n, &keys)| {
+            let mut p = ProviderSettings::new(&format!("p{n}")).with_keys(&vec![1.0; keys]);
+            p.retry.max_retries = retries;
+            p.bulkhead.concurrent_max = cap;
+            p
+        });
+        let mut core = core_of(providers.collect());
+        let chain = chain(&core, &(0..keys.len() as u16).collect::<Vec<_>>());
+        let mut outcomes = outcomes.into_iter();
+        let mut now = S;
+        for _ in 0..60 {
+            now += S / 4;
+            let begun = now;
+            let deadline_us = deadline.map(|d| begun + d);
+            let mut flight = Flight::begin(&mut core, chain, Ask { stream, deadline_us, ..ask(begun) });
+            let (mut answered, mut committed) = (false, false);
+            for _ in 0..100 {
+                match flight.next(&mut core, now) {
+                    Step::Attempt(attempt) => {
+                        prop_assert!(!answered && !committed);
+                        prop_assert!(deadline_us.is_none_or(|d| now < d && attempt.total_by_us <= d));
+                        prop_assert!(attempt.connect_by_us <= attempt.first_token_by_us);
+                        prop_assert!(attempt.first_token_by_us <= attempt.answer_by_us);
+                        prop_assert!(attempt.answer_by_us <= attempt.total_by_us);
+                        let (outcome, takes) = outcomes.next().unwrap_or((ok(), 0));
+                        now += takes;
+                        answered = matches!(outcome, Outcome::Success(_));
+                        committed = matches!(outcome, Outcome::Failure(f) if f.committed);
+                        let settled = flight.settle(&mut core, now, attempt.no, outcome);
+                        prop_assert!(!(settled.more && (answered || committed)));
+                        if answered || outcome == Outcome::Cancelled {
+                            break;
+                        }
+                    }
+                    Step::Wait { until_us, why } => {
+                        prop_assert!(until_us > now && why != WaitReason::InFlight);
+                        now = until_us;
+                    }
+                    Step::GiveUp(end) => {
+                        let advice = downstream::advise(&end);
+                        prop_assert!((400..600).contains(&advice.status));
+                        prop_assert!(advice.retry_after_s.is_none_or(|s| (1..=60).contains(&s)));
+                        prop_assert!(end.best.is_some() || end.attempts.is_empty() || end.cause == Cause::Cancelled);
+                        break;
+                    }
+                    Step::Static(_) => prop_assert!(false, "none is configured"),
+                }
+                prop_assert!(flight.attempts().len() <= settings::ATTEMPTS_MAX);
+            }
+            flight.cancel(&mut core, now);
+            for p in 0..keys.len() as u16 {
+                prop_assert_eq!(core.shared().bulkhead(ProviderId(p)), bulkhead::BulkheadView::default());
+            }
+        }
+    }
 }

@@ -107,8 +107,7 @@ impl Flight {
         self.leave_queue(core);
         if let After::Again(live) = self.after {
             self.after = After::Target;
-            self.release(core, &live);
-            self.tell_breaker(core, now_us, &live, now_us, Verdict::Unknown);
+            self.drop_unsent(core, now_us, &live);
         }
         for index in 0..self.live.len() {
             if let Some(live) = self.live[index] {
@@ -116,6 +115,16 @@ impl Flight {
             }
         }
         self.done = self.done.or(Some(Cause::Cancelled));
+    }
+
+    /// Gives back what a call held that will not be sent again.
+    pub(super) fn drop_unsent(&mut self, core: &mut Core, now_us: u64, live: &Live) {
+        self.release(core, live);
+        // With nothing better to show, the dead connection is what happened.
+        self.best = self.best.or(Some((0, live.no)));
+        if live.probe.is_some() {
+            self.tell_breaker(core, now_us, live, now_us, Verdict::Unknown);
+        }
     }
 
     fn release(&self, core: &Core, live: &Live) {

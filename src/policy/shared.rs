@@ -72,6 +72,8 @@ pub struct Shared {
     claims: Box<[AtomicU64]>,
     keys: Box<[usize]>,
     money: RetryMoney,
+    /// What all targets together owe.
+    pub(crate) strain: Strain,
     cores: usize,
 }
 
@@ -91,7 +93,15 @@ impl Shared {
             .collect();
         let slots = (0..providers.len() + SLOTS_MAX).map(|_| OnceLock::new()).collect();
         let claims = (0..SLOTS_MAX).map(|_| AtomicU64::new(0)).collect();
-        Shared { providers, slots, claims, keys, money: RetryMoney::new(), cores }
+        Shared {
+            providers,
+            slots,
+            claims,
+            keys,
+            money: RetryMoney::new(),
+            strain: Strain::of_process(cores),
+            cores,
+        }
     }
 
     /// Slots there can ever be.
@@ -132,7 +142,7 @@ impl Shared {
             provider,
             cooling: cells(self.keys[usize::from(provider.0)]),
             breaker: Breaker::new(self.cores),
-            strain: Strain::new(self.cores),
+            strain: Strain::of_target(self.cores),
             latency: [Quantiles::new(), Quantiles::new()],
         });
         SlotId(slot as u16)

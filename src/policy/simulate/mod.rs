@@ -58,15 +58,14 @@ pub fn sweep(seeds: std::ops::Range<u64>, threads: usize) -> Result<u64, Box<Rep
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().fold(Ok(0), |total, thread| match (total, thread.join()) {
-            (Ok(total), Ok(Ok(requests))) => Ok(total + requests),
-            (Ok(_), Ok(Err(report))) => Err(report),
-            (Err(report), _) => Err(report),
-            (Ok(_), Err(_)) => Err(Box::new(Report {
-                violations: vec!["a simulation thread panicked".to_owned()],
-                ..Report::default()
-            })),
-        })
+        let mut total = 0;
+        for thread in threads {
+            total += thread.join().unwrap_or_else(|_| {
+                let violations = vec!["a simulation thread panicked".to_owned()];
+                Err(Box::new(Report { violations, ..Report::default() }))
+            })?;
+        }
+        Ok(total)
     })
 }
 

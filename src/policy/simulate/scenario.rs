@@ -87,7 +87,7 @@ fn script(r: &mut Random, duration_us: u64, well: bool) -> Script {
         first_token_us,
         // Even the slowest healthy answer takes less than the usual limit of 8 s.
         rest_us: r.between(100, 1_000) * 1000,
-        stale_per_mille: r.below(5),
+        stale_per_mille: r.below(3),
         faults,
     }
 }

@@ -22,8 +22,8 @@ use super::script::{Books, Reply, Trouble};
 
 /// Input price of every simulated model: 3 dollars a million tokens.
 pub const PRICE_NANO_USD: u32 = 3_000;
-/// A target counts as able to answer when nothing was wrong with it for this long: the longest open time of a breaker, and
-/// the time to find it well again.
+/// A target counts as able to answer when nothing was wrong with it for this long, after the last call that hung was
+/// given up: the longest open time of a breaker, and the time to find it well again.
 const WELL_FOR_US: u64 = 45 * SECOND_US;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -407,11 +407,11 @@ impl World {
         let late = end.cause == Cause::Deadline && (self.scenario.deadline_us.is_some() || unhurried);
         let excused = late || unpaid;
         let now_us = self.now_us;
+        let limits = &self.scenario.settings.providers[0].timeouts;
+        let margin_us = WELL_FOR_US + limits.attempt_us.unwrap_or(limits.first_token_us);
         let able = self.scenario.scripts.iter().enumerate().any(|(p, script)| {
             let capped = self.scenario.settings.providers[p].bulkhead.concurrent_max.is_some();
-            !capped
-                && script.well_between(began_us, now_us, WELL_FOR_US)
-                && self.has_quiet_key(p, script.keys)
+            !capped && script.well_between(began_us, now_us, margin_us) && self.has_quiet_key(p, script.keys)
         });
         self.check(who, excused || !able || tries > 0, "lost while a healthy target had capacity");
         let advice = advise(&end);
@@ -466,7 +466,7 @@ impl World {
         let percent = if self.scenario.is_healthy() { 2 } else { 10 };
         // The floor lets quiet traffic send more than a tenth again: three calls a second, where it is configured.
         let floor = self.now_us / SECOND_US * u64::from(settings.budget.floor_per_second);
-        let retries = settings.retry.max_retries != Some(0);
+        let retries = settings.retry.max_retries != Some(0) || self.scenario.sdk_retries > 0;
         let floor = if retries { floor * self.scenario.scripts.len() as u64 } else { 0 };
         let share = self.report.requests * percent / 100;
         let hedges = if settings_hedge(&self.scenario) { self.report.requests * 2 / 100 } else { 0 };

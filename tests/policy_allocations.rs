@@ -1,0 +1,98 @@
+//! Deciding about a request takes nothing from the heap, whether it succeeds at once or walks the whole chain.
+//!
+//! A test of its own because it counts every allocation of the process.
+#![allow(unsafe_code)] // a global allocator is an unsafe trait
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use sluice::policy::{
+    Ask, Chain, Core, ErrorKind, Flight, Outcome, PolicyId, ProviderId, ProviderSettings, Settings, Shared,
+    Signal, Step, Success, TargetRef, What, attribute, downstream,
+};
+
+struct Counting;
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system allocator unchanged; the counter is a plain cell of this thread.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.with(Cell::get);
+    work();
+    COUNT.with(Cell::get) - before
+}
+
+/// One exchange in which the first `failing` targets refuse.
+fn exchange(core: &mut Core, chain: Chain, now_us: u64, failing: u16) {
+    let ask = Ask { now_us, stream: true, est_input_tokens: 2_000, ..Ask::default() };
+    let mut flight = Flight::begin(core, chain, ask);
+    loop {
+        match flight.next(core, now_us) {
+            Step::Attempt(attempt) if attempt.provider.0 < failing => {
+                let limited = Signal::Status {
+                    status: 429,
+                    kind: ErrorKind::RateLimit,
+                    retry_after_us: Some(2_000_000),
+                };
+                let signal =
+                    if attempt.no.is_multiple_of(2) { limited } else { Signal::Transport(What::Connect) };
+                flight.settle(core, now_us, attempt.no, Outcome::Failure(attribute(signal)));
+            }
+            Step::Attempt(attempt) => {
+                flight.first_token(core, now_us + 1, attempt.no);
+                flight.settle(core, now_us + 2, attempt.no, Outcome::Success(Success::default()));
+                return;
+            }
+            Step::GiveUp(end) => {
+                assert!(downstream::advise(&end).status >= 400);
+                return;
+            }
+            _ => {
+                flight.cancel(core, now_us);
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_exchange_allocates_nothing_after_the_first() {
+    let names = ["a", "b", "c"];
+    let settings =
+        Arc::new(Settings::new(names.map(|n| ProviderSettings::new(n).with_keys(&[0.7, 0.3])).to_vec()));
+    let mut core = Core::new(Arc::clone(&settings), Arc::new(Shared::new(&settings, 2)), 0, 7);
+    let mut chain = Chain::new(PolicyId(0));
+    for provider in (0..3).map(ProviderId) {
+        chain.push(TargetRef::new(provider, core.slot(provider, b"model")));
+    }
+    // The first use of a target makes what the core knows of it.
+    exchange(&mut core, chain, 0, 2);
+    exchange(&mut core, chain, 10_000_000, 3);
+    let counted = allocations(|| {
+        for n in 0..1_000u64 {
+            exchange(&mut core, chain, 100_000_000 + n * 3_000_000, (n % 4) as u16);
+            core.slot(ProviderId(0), b"model");
+            core.estimate_tokens(chain.targets()[0].slot, 4_000);
+        }
+    });
+    assert_eq!(counted, 0);
+}
