@@ -397,7 +397,7 @@ impl Exchange<'_> {
             && outbound.back.is_none()
             && (400..600).contains(&reply.status);
         let mut lines = Buf::take(crate::net::buf::IDLE);
-        answer::push_reply_fields(self, lines.as_vec(), &reply);
+        answer::push_reply_fields(self, lines.as_vec(), reply);
         Ended::Failed(signal, Some(Box::new(Kept { status: reply.status, lines, body, native, error })))
     }
 
