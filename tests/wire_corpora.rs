@@ -9,7 +9,7 @@
 use serde_json::Value as Row;
 use sluice::wire::chunked::{ChunkLimits, Decoder};
 use sluice::wire::fields::Fields;
-use sluice::wire::framing::{Body, frame_request, frame_response};
+use sluice::wire::framing::{Body, check_target, frame_request, frame_response};
 use sluice::wire::head::{Parsed, parse_request, parse_response};
 use sluice::wire::json;
 use sluice::wire::sse::Splitter;
@@ -102,7 +102,10 @@ fn request_verdict(bytes: &[u8]) -> Verdict {
     match parse_request(bytes, &mut fields) {
         Err(bad) => Verdict::Refuse(bad.status()),
         Ok(Parsed::Partial) => Verdict::Incomplete,
-        Ok(Parsed::Complete(head)) => match frame_request(&head, &fields, bytes) {
+        // The router checks the path a second time, by the rule for its endpoint.
+        Ok(Parsed::Complete(head)) => match frame_request(&head, &fields, bytes)
+            .and_then(|framing| check_target(head.target).map(|_| framing))
+        {
             Err(bad) => Verdict::Refuse(bad.status()),
             Ok(framing) => body_verdict(framing.body, &bytes[head.len..], ChunkLimits::request(BODY_MAX)),
         },
