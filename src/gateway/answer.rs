@@ -8,12 +8,14 @@ use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Outcome, Signal, Success, What};
 
 use super::client::After;
+use super::core::Core;
 use super::exchange::{Ended, Exchange, overhead_us};
 use super::failure::kind_for_policy;
 use super::outbound::Outbound;
 use super::respond;
 use super::translation;
-use super::upstream::{ANSWER_MAX, Broken, By, Call, Content, Reply};
+use super::reply::{Content, Reply};
+use super::upstream::{ANSWER_MAX, Broken, By, Call};
 
 /// Reads and delivers a whole answer.
 pub async fn deliver(
@@ -63,6 +65,9 @@ pub async fn deliver(
             }
         }
     };
+    if exchange.client.rival.is_some() {
+        exchange.committed(attempt.no);
+    }
     let keep = respond::keeps(exchange.client, exchange.inbound);
     let Some(mut gather) = exchange.client.gather.take() else { return Ended::Gone };
     gather.reset();
@@ -71,7 +76,7 @@ pub async fn deliver(
     }
     let out = gather.own.as_vec();
     respond::status_line(out, reply.status);
-    push_reply_fields(exchange, out, reply);
+    push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, reply);
     exchange.push_facts(out, attempt, overhead_us(exchange.inbound, sent_us, received_us));
     respond::number_field(out, "content-length", body.len() as u64);
     respond::connection(out, keep, exchange.inbound.minor);
@@ -101,16 +106,16 @@ pub async fn deliver(
 
 /// Appends the provider's fields that the client may see, and a request id in any case, under the name that the
 /// client's SDK reads: Anthropic's looks for `request-id`, all others for `x-request-id`.
-pub fn push_reply_fields(exchange: &Exchange<'_>, out: &mut Vec<u8>, reply: &Reply) {
+pub fn push_reply_fields(core: &Core, client_dialect: Dialect, out: &mut Vec<u8>, reply: &Reply) {
     let lines = reply.lines.filled();
     out.extend_from_slice(lines);
     let [openai, anthropic] = reply.request_ids.clone().map(|at| lines.get(at).filter(|id| !id.is_empty()));
-    let made = respond::request_id(exchange.client.core.next_id());
+    let made = respond::request_id(core.next_id());
     let id = openai.or(anthropic).unwrap_or(&made);
     if openai.is_none() {
         respond::field(out, "x-request-id", id);
     }
-    if anthropic.is_none() && exchange.inbound.dialect == Dialect::Anthropic {
+    if anthropic.is_none() && client_dialect == Dialect::Anthropic {
         respond::field(out, "request-id", id);
     }
 }

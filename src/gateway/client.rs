@@ -16,8 +16,10 @@ use crate::net::{Buf, Conn, Deadline, Gather, buf, clock};
 
 use super::core::Core;
 use super::exchange;
+use super::hedge::Rival;
 use super::inbound::Arrived;
 use super::respond;
+use super::upstream::{Broken, Party};
 
 /// Bytes kept of requests that a client pipelines behind the one at hand.
 const EARLY_MAX: usize = 64 * 1024;
@@ -59,6 +61,10 @@ pub struct Client {
     pub gather: Option<Box<Gather>>,
     /// Memory for the name of the next request's model.
     pub spare: String,
+    /// The second call of a hedged pair, while there is one.
+    pub rival: Option<Box<Rival>>,
+    /// When a second call is due, gateway clock; `u64::MAX` when none is.
+    pub hedge_at_us: u64,
     early: Buf,
     gone: bool,
     last_len: usize,
@@ -91,6 +97,8 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
         deadline,
         gather,
         spare: String::new(),
+        rival: None,
+        hedge_at_us: u64::MAX,
         early: Buf::default(),
         gone: false,
         last_len: 0,
@@ -117,6 +125,34 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
     if after == After::Close {
         let Client { core, conn, busy: _busy, .. } = client;
         conn.linger(&core.timers, clock::now_us() + LINGER_US, LINGER_BYTES).await;
+    }
+}
+
+impl Party for Client {
+    fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+
+    fn deadline(&self) -> &Deadline {
+        &self.deadline
+    }
+
+    fn gather(&mut self) -> &mut Option<Box<Gather>> {
+        &mut self.gather
+    }
+
+    fn poll_interrupt(&mut self, cx: &mut Context<'_>, hedged: bool) -> Poll<Broken> {
+        if self.poll_gone(cx).is_ready() {
+            return Poll::Ready(Broken::ClientGone);
+        }
+        match &mut self.rival {
+            Some(rival) if hedged => rival.poll(cx).map(|()| Broken::Hedge),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn hedge_at_us(&self) -> u64 {
+        self.hedge_at_us
     }
 }
 

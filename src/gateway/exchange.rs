@@ -16,17 +16,16 @@ use crate::policy::{
 
 use super::client::{After, Client};
 use super::core::CorePlan;
-use super::failure::{Kept, kind_for_policy, unfit_for};
+use super::failure::{self, Kept, unfit_for};
 use super::inbound::Inbound;
 use super::outbound::{self, Outbound};
 use super::respond::{self, field};
 use super::route::{self, Source};
-use super::upstream::{self, Broken, By, Call, Content, Reply};
+use super::reply::{Content, Reply};
+use super::upstream::{self, Broken, By, Call};
 use super::wish::{self, Wish};
 use super::{answer, local, relay, stream};
 
-/// Error bodies are read up to here; what is longer is judged by its status.
-const ERROR_BODY_MAX: usize = 256 * 1024;
 /// Rough size of a token, before the provider has told; policy learns better figures by model.
 const BYTES_PER_TOKEN: usize = 4;
 
@@ -63,6 +62,8 @@ pub enum Ended {
     Failed(Signal, Option<Box<Kept>>),
     /// A reused connection died before it answered.
     Stale,
+    /// The second call of a hedged pair has an answer, and this one none.
+    Overtaken,
     /// The client left.
     Gone,
 }
@@ -81,6 +82,8 @@ impl From<Broken> for Ended {
         match broken {
             Broken::ClientGone => Ended::Gone,
             Broken::Stale => Ended::Stale,
+            // Waits that can end so go on; what is left is that nobody waits any more.
+            Broken::Hedge => Ended::Overtaken,
             Broken::Failed(what) => Ended::Failed(Signal::Transport(what), None),
         }
     }
@@ -104,6 +107,8 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
 impl Drop for Exchange<'_> {
     /// Gives back what the walk still holds: the client left while it waited, or its task panicked.
     fn drop(&mut self) {
+        self.client.rival = None;
+        self.client.hedge_at_us = u64::MAX;
         if let Ok(mut policy) = self.state.plan.policy.try_borrow_mut() {
             self.state.flight.cancel(&mut policy, clock::now_us());
         }
@@ -178,6 +183,12 @@ impl Exchange<'_> {
                     if let Some(after) = self.one(&attempt).await {
                         return after;
                     }
+                    while self.client.rival.is_some() {
+                        // Rare, so it is no part of what every connection holds.
+                        if let Some(after) = Box::pin(self.await_rival()).await {
+                            return after;
+                        }
+                    }
                 }
                 Next::Wait { until_us } => {
                     self.client.deadline.set(until_us);
@@ -202,38 +213,37 @@ impl Exchange<'_> {
 
     /// Makes one attempt and settles it; `Some` when the exchange is over.
     async fn one(&mut self, attempt: &Attempt) -> Option<After> {
-        let ended = self.attempt(attempt).await;
-        let now_us = clock::now_us();
-        let mut policy = self.state.plan.policy.borrow_mut();
-        match ended {
-            Ended::Delivered(after, outcome) => {
-                self.state.flight.settle(&mut policy, now_us, attempt.no, outcome);
-                if outcome == Outcome::Cancelled {
-                    self.client.core.stats.cancelled.add(1);
-                }
-                Some(after)
-            }
+        match self.attempt(attempt).await {
+            Ended::Overtaken => Box::pin(self.take_over()).await,
+            ended => self.settle(attempt, ended),
+        }
+    }
+
+    /// Tells policy how an attempt ended; `Some` when the exchange is over.
+    pub fn settle(&mut self, attempt: &Attempt, ended: Ended) -> Option<After> {
+        let (after, outcome) = match ended {
+            Ended::Delivered(after, outcome) => (Some(after), outcome),
             Ended::Failed(signal, kept) => {
-                let settled = self.state.flight.settle(
-                    &mut policy,
-                    now_us,
-                    attempt.no,
-                    Outcome::Failure(attribute(signal)),
-                );
-                if settled.keep {
-                    self.state.kept = kept;
-                }
-                None
+                self.settle_failure(attempt, signal, kept);
+                return None;
             }
-            Ended::Stale => {
-                self.state.flight.settle(&mut policy, now_us, attempt.no, Outcome::StaleConnection);
-                None
-            }
-            Ended::Gone => {
-                self.state.flight.settle(&mut policy, now_us, attempt.no, Outcome::Cancelled);
-                self.client.core.stats.cancelled.add(1);
-                Some(After::Cut)
-            }
+            Ended::Stale => (None, Outcome::StaleConnection),
+            Ended::Gone | Ended::Overtaken => (Some(After::Cut), Outcome::Cancelled),
+        };
+        let mut policy = self.state.plan.policy.borrow_mut();
+        self.state.flight.settle(&mut policy, clock::now_us(), attempt.no, outcome);
+        if outcome == Outcome::Cancelled {
+            self.client.core.stats.cancelled.add(1);
+        }
+        after
+    }
+
+    /// The same for a failure, which is kept when it is the most useful so far.
+    pub fn settle_failure(&mut self, attempt: &Attempt, signal: Signal, kept: Option<Box<Kept>>) {
+        let mut policy = self.state.plan.policy.borrow_mut();
+        let outcome = Outcome::Failure(attribute(signal));
+        if self.state.flight.settle(&mut policy, clock::now_us(), attempt.no, outcome).keep {
+            self.state.kept = kept;
         }
     }
 
@@ -256,8 +266,18 @@ impl Exchange<'_> {
     /// The end of a phase: the attempt's own limit, or the caller's deadline when that is sooner.
     pub fn by(&self, at_us: u64, kind: TimeoutKind) -> By {
         match self.inbound.deadline_us {
-            Some(deadline) if deadline <= at_us => By { at_us: deadline, kind: TimeoutKind::Deadline },
-            _ => By { at_us, kind },
+            Some(deadline) if deadline <= at_us => {
+                By { at_us: deadline, kind: TimeoutKind::Deadline, hedged: false }
+            }
+            _ => By { at_us, kind, hedged: false },
+        }
+    }
+
+    /// The end of the wait for an answer: its first content when it is a stream, else the whole of it.
+    pub fn by_answer(&self, attempt: &Attempt) -> By {
+        match self.state.wish.stream {
+            true => self.by(attempt.first_token_by_us, TimeoutKind::FirstToken),
+            false => self.by(attempt.answer_by_us, TimeoutKind::Total),
         }
     }
 
@@ -273,8 +293,8 @@ impl Exchange<'_> {
             total_us = inbound.started_us + plan.timeouts.total_ms.min(own).saturating_mul(1000);
         }
         match (gap_us < total_us, inbound.waits_per_read) {
-            (true, true) => By { at_us: gap_us, kind: TimeoutKind::TokenGap },
-            (false, true) => By { at_us: total_us, kind: TimeoutKind::Total },
+            (true, true) => By { at_us: gap_us, kind: TimeoutKind::TokenGap, hedged: false },
+            (false, true) => By { at_us: total_us, kind: TimeoutKind::Total, hedged: false },
             (true, false) => self.by(gap_us, TimeoutKind::TokenGap),
             (false, false) => self.by(total_us, TimeoutKind::Total),
         }
@@ -311,18 +331,31 @@ impl Exchange<'_> {
             Err(broken) => return broken.into(),
         };
         call.send(self.client);
-        let by = if self.state.wish.stream {
-            self.by(attempt.first_token_by_us, TimeoutKind::FirstToken)
-        } else {
-            self.by(attempt.answer_by_us, TimeoutKind::Total)
-        };
-        let (mut reply, read) = match call.head(self.client, self.inbound.is_head, by).await {
-            Ok(head) => head,
-            Err(broken) => {
-                call.end(self.client).await;
-                return broken.into();
+        self.client.hedge_at_us = attempt.hedge_at_us.unwrap_or(u64::MAX);
+        let by = self.by_answer(attempt).hedged();
+        let (reply, read) = loop {
+            match call.head(self.client, self.inbound.is_head, by).await {
+                Ok(head) => break head,
+                Err(Broken::Hedge) if !self.tend_hedge() => {}
+                Err(broken) => {
+                    call.end(self.client).await;
+                    return broken.into();
+                }
             }
         };
+        self.answered(&mut call, reply, read, outbound, attempt).await
+    }
+
+    /// Delivers the answer that `reply` begins, or finds out why it is none.
+    pub async fn answered(
+        &mut self,
+        call: &mut Call,
+        mut reply: Reply,
+        read: Buf,
+        outbound: Outbound,
+        attempt: &Attempt,
+    ) -> Ended {
+        let by = self.by_answer(attempt);
         match reply.status {
             // The provider gave the idle connection up in the moment in which it was used again: the 408 was not meant
             // for this request (RFC 9110 section 15.5.9).
@@ -331,19 +364,19 @@ impl Exchange<'_> {
                 Ended::Stale
             }
             200..=299 if self.inbound.api == Api::Other => {
-                relay::deliver(self, &mut call, &reply, read, attempt).await
+                relay::deliver(self, call, &reply, read, attempt).await
             }
             200..=299 => match (self.state.wish.stream, reply.content) {
                 (true, Content::Events) => {
-                    stream::pump(self, &mut call, &reply, outbound, attempt).run(read).await
+                    stream::pump(self, call, &reply, outbound, attempt).run(read).await
                 }
                 // Some self-hosted servers send JSON without naming it; the body is inspected all the same.
                 (false, Content::Json | Content::Other) => {
-                    answer::deliver(self, &mut call, &reply, read, &outbound, attempt, by).await
+                    answer::deliver(self, call, &reply, read, &outbound, attempt, by).await
                 }
                 (true, Content::Json) => {
                     // A stream that is answered with JSON is an error object more often than not: find out which.
-                    self.failed(&mut call, &mut reply, read, &outbound, by).await
+                    self.failed(call, &mut reply, read, &outbound, by).await
                 }
                 _ => {
                     call.spoil();
@@ -351,7 +384,7 @@ impl Exchange<'_> {
                     Ended::Failed(Signal::Transport(What::BadContentType), None)
                 }
             },
-            _ => self.failed(&mut call, &mut reply, read, &outbound, by).await,
+            _ => self.failed(call, &mut reply, read, &outbound, by).await,
         }
     }
 
@@ -364,41 +397,11 @@ impl Exchange<'_> {
         outbound: &Outbound,
         by: By,
     ) -> Ended {
-        let body = match call.body(self.client, reply, read, ERROR_BODY_MAX, by).await {
-            Ok(body) => body,
-            Err(Broken::ClientGone) => return Ended::Gone,
-            // The status is there; a body that is cut, late or too long takes nothing from it.
-            Err(_) => {
-                call.spoil();
-                Buf::default()
-            }
-        };
-        call.end(self.client).await;
-        let [retry_after, retry_after_ms, should_retry] = &reply.hints;
-        let hints = crate::dialect::error::RetryHints {
-            retry_after: retry_after.as_deref(),
-            retry_after_ms: retry_after_ms.as_deref(),
-            should_retry: should_retry.as_deref(),
-            now_unix_s: clock::unix_seconds(),
-        };
-        let error = crate::dialect::error::read_error(reply.status, &hints, body.filled());
-        let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
-        let kind = kind_for_policy(error.kind);
-        let signal = if reply.status < 300 {
-            if crate::dialect::inspect_answer(outbound.api, outbound.dialect, body.filled()).error {
-                Signal::ErrorInOk { kind, retry_after_us, stream: false }
-            } else {
-                Signal::Transport(What::BadContentType)
-            }
-        } else {
-            Signal::Status { status: reply.status, kind, retry_after_us }
-        };
-        let native = outbound.dialect == self.inbound.dialect
-            && outbound.back.is_none()
-            && (400..600).contains(&reply.status);
-        let mut lines = Buf::take(crate::net::buf::IDLE);
-        answer::push_reply_fields(self, lines.as_vec(), reply);
-        Ended::Failed(signal, Some(Box::new(Kept { status: reply.status, lines, body, native, error })))
+        let asked = (outbound, self.inbound.dialect);
+        match failure::read(self.client, call, reply, read, asked, by).await {
+            Ok((signal, kept)) => Ended::Failed(signal, Some(kept)),
+            Err(broken) => broken.into(),
+        }
     }
 
     /// Appends the fields that say who answered and what was tried.

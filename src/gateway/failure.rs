@@ -1,16 +1,20 @@
 //! What a client is told when no target gave an answer: the most useful failure, in its own dialect, with everything
 //! that was tried.
 
+use crate::config::Dialect;
 use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
-use crate::dialect::json;
+use crate::dialect::{self, json};
 use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
 use crate::policy::{self, Cause, GiveUp, Signal, What};
 
+use super::answer;
 use super::client::After;
 use super::exchange::{Ended, Exchange};
-use super::outbound::Unfit;
+use super::outbound::{Outbound, Unfit};
+use super::reply::Reply;
 use super::respond;
+use super::upstream::{Broken, By, Call, Party};
 
 /// The most useful failure so far, as its provider told it.
 pub struct Kept {
@@ -24,6 +28,59 @@ pub struct Kept {
     pub native: bool,
     /// What it says.
     pub error: UpstreamError,
+}
+
+/// Error bodies are read up to here; what is longer is judged by its status.
+const ERROR_BODY_MAX: usize = 256 * 1024;
+
+/// Reads what a provider says of its failure, and ends the call. `asked`: how it was asked, and the client's dialect.
+///
+/// # Errors
+/// The client left.
+pub async fn read<P: Party>(
+    party: &mut P,
+    call: &mut Call,
+    reply: &mut Reply,
+    read: Buf,
+    asked: (&Outbound, Dialect),
+    by: By,
+) -> Result<(Signal, Box<Kept>), Broken> {
+    let (outbound, client_dialect) = asked;
+    let body = match call.body(party, reply, read, ERROR_BODY_MAX, by).await {
+        Ok(body) => body,
+        Err(Broken::ClientGone) => return Err(Broken::ClientGone),
+        // The status is there; a body that is cut, late or too long takes nothing from it.
+        Err(_) => {
+            call.spoil();
+            Buf::default()
+        }
+    };
+    call.end(party).await;
+    let [retry_after, retry_after_ms, should_retry] = &reply.hints;
+    let hints = dialect::error::RetryHints {
+        retry_after: retry_after.as_deref(),
+        retry_after_ms: retry_after_ms.as_deref(),
+        should_retry: should_retry.as_deref(),
+        now_unix_s: clock::unix_seconds(),
+    };
+    let error = dialect::error::read_error(reply.status, &hints, body.filled());
+    let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
+    let kind = kind_for_policy(error.kind);
+    let signal = if reply.status < 300 {
+        if dialect::inspect_answer(outbound.api, outbound.dialect, body.filled()).error {
+            Signal::ErrorInOk { kind, retry_after_us, stream: false }
+        } else {
+            Signal::Transport(What::BadContentType)
+        }
+    } else {
+        Signal::Status { status: reply.status, kind, retry_after_us }
+    };
+    let native = outbound.dialect == client_dialect
+        && outbound.back.is_none()
+        && (400..600).contains(&reply.status);
+    let mut lines = Buf::take(buf::IDLE);
+    answer::push_reply_fields(party.core(), client_dialect, lines.as_vec(), reply);
+    Ok((signal, Box::new(Kept { status: reply.status, lines, body, native, error })))
 }
 
 impl Exchange<'_> {

@@ -14,7 +14,8 @@ use super::client::After;
 use super::exchange::{Ended, Exchange, overhead_us};
 use super::framing::Framing;
 use super::respond;
-use super::upstream::{Broken, Call, Received, Reply};
+use super::reply::Reply;
+use super::upstream::{Broken, Call, Received};
 
 /// Forwards a body as it comes.
 pub async fn deliver(
@@ -38,7 +39,7 @@ pub async fn deliver(
     let mut head = Buf::take(buf::IDLE);
     let out = head.as_vec();
     respond::status_line(out, reply.status);
-    push_reply_fields(exchange, out, reply);
+    push_reply_fields(&exchange.client.core, inbound.dialect, out, reply);
     exchange.push_facts(out, attempt, overhead_us(inbound, call.sent_us, call.received_us));
     match length {
         Some(length) if !matches!(reply.status, 204 | 304) => {
@@ -83,7 +84,7 @@ pub async fn deliver(
             }
             Ok(Received::End(_)) => return cut(exchange, call, What::Truncated, by_close).await,
             Err(Broken::ClientGone) => return Ended::Delivered(After::Cut, Outcome::Cancelled),
-            Err(Broken::Stale) => return cut(exchange, call, What::Reset, by_close).await,
+            Err(Broken::Stale | Broken::Hedge) => return cut(exchange, call, What::Reset, by_close).await,
             Err(Broken::Failed(what)) => return cut(exchange, call, what, by_close).await,
         };
     }

@@ -24,7 +24,8 @@ use super::framing::Framing;
 use super::outbound::Outbound;
 use super::respond;
 use super::translation::StreamTranslator;
-use super::upstream::{Broken, Call, Received, Reply};
+use super::reply::Reply;
+use super::upstream::{Broken, Call, Received};
 
 /// Bytes of preamble held back while no content has come.
 const HOLD_MAX: usize = 64 * 1024;
@@ -185,9 +186,13 @@ impl Pump<'_, '_> {
             let by = if self.committed {
                 self.exchange.by_next_piece(self.attempt)
             } else {
-                self.exchange.by(self.attempt.first_token_by_us, TimeoutKind::FirstToken)
+                self.exchange.by(self.attempt.first_token_by_us, TimeoutKind::FirstToken).hedged()
             };
-            read = match self.call.more(self.exchange.client, read, by).await {
+            let mut received = self.call.more(self.exchange.client, read, by).await;
+            while matches!(received, Err(Broken::Hedge)) && !self.exchange.tend_hedge() {
+                received = self.call.more_again(self.exchange.client, by).await;
+            }
+            read = match received {
                 Ok(Received::More(read)) => read,
                 Ok(Received::End(read)) => match &mut self.framing {
                     // The end of the connection is the end of the body only where nothing else marks it.
@@ -198,6 +203,10 @@ impl Pump<'_, '_> {
                     _ => return self.broken(What::Truncated).await,
                 },
                 Err(Broken::ClientGone) => return self.client_left(),
+                Err(Broken::Hedge) => {
+                    self.call.end(self.exchange.client).await;
+                    return Ended::Overtaken;
+                }
                 Err(Broken::Stale) => return self.broken(What::Reset).await,
                 Err(Broken::Failed(what)) => return self.broken(what).await,
             };
@@ -283,6 +292,8 @@ impl Pump<'_, '_> {
     fn commit(&mut self) {
         self.committed = true;
         self.first_token_us = clock::now_us().saturating_sub(self.call.sent_us);
+        // Policy learns of it now: the stream may go on for minutes, and its client may leave it at any time.
+        self.exchange.committed(self.attempt.no);
     }
 
     /// Writes the batch to the client; `None` when the client is gone. The buffer comes back without what was written.
@@ -354,7 +365,8 @@ impl Pump<'_, '_> {
 
     fn push_head(&mut self, out: &mut Vec<u8>, chunked: bool) {
         respond::status_line(out, 200);
-        push_reply_fields(self.exchange, out, self.reply);
+        let exchange = &self.exchange;
+        push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
         let overhead = overhead_us(self.exchange.inbound, self.call.sent_us, self.call.received_us);
         self.exchange.push_facts(out, self.attempt, overhead);
         out.extend_from_slice(b"cache-control: no-cache\r\n");

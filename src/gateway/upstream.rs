@@ -1,23 +1,25 @@
 //! One upstream call: a connection, the request on its way, the response head, the body.
 //!
-//! Whatever is awaited here is raced against two things: the client leaving, which ends the call at once, and the
-//! deadline of the phase. The request's buffer always comes back to the client, unless the client is gone: the next
+//! A call is made for a [`Party`]: the client's connection, or the second call of a hedged pair. Whatever is awaited here
+//! is raced against two things: what the party is interrupted by (a client that leaves ends the call at once), and the
+//! deadline of the phase. The request's buffer always comes back to its party, unless the client is gone: the next
 //! attempt sends it again.
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::net::dial::{DialError, dial};
 use crate::net::pool::{OriginId, Pooled};
-use crate::net::{Buf, Gather, buf, clock};
+use crate::net::{Buf, Deadline, Gather, buf, clock};
 use crate::policy::{TimeoutKind, What};
 use crate::wire::chunked::{ChunkLimits, Decoder};
-use crate::wire::fields::Known;
-use crate::wire::framing::{Body, frame_response};
-use crate::wire::head::{Parsed, parse_response};
+use crate::wire::framing::Body;
 
 use super::client::Client;
+use super::core::Core;
+use super::reply::{Reply, parse_reply};
 
 /// Largest answer that is held whole before it is delivered; a longer one counts as broken.
 pub const ANSWER_MAX: usize = 64 * 1024 * 1024;
@@ -31,6 +33,9 @@ pub enum Broken {
     ClientGone,
     /// A reused connection died before any byte of an answer: says nothing about the provider.
     Stale,
+    /// Nothing broke: the exchange has to look after the other call of a hedged pair. The wait goes on afterwards with
+    /// the same call again.
+    Hedge,
     /// The provider, or the way to it, failed.
     Failed(What),
 }
@@ -48,40 +53,29 @@ pub struct By {
     pub at_us: u64,
     /// What its passing is called.
     pub kind: TimeoutKind,
+    /// Whether this is a wait that a second call may end, see [`Broken::Hedge`].
+    pub hedged: bool,
 }
 
-/// What kind of body the answer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// `application/json`.
-    Json,
-    /// `text/event-stream`.
-    Events,
-    /// `text/html`, which no model API sends.
-    Html,
-    /// Compressed, although we asked that it is not: nothing of it can be read.
-    Coded,
-    /// Anything else.
-    Other,
+impl By {
+    /// The same, as a wait that a second call may end.
+    pub fn hedged(self) -> By {
+        By { hedged: true, ..self }
+    }
 }
 
-/// A response head, and what is needed of its fields.
-pub struct Reply {
-    /// 200 to 599.
-    pub status: u16,
-    /// How the body is framed.
-    pub body: Body,
-    /// Whether the connection may be used again after a complete body.
-    pub keep_alive: bool,
-    /// What the body is.
-    pub content: Content,
-    /// Field lines to pass on to the client.
-    pub lines: Buf,
-    /// Where in `lines` the request id stands, as OpenAI names it (`x-request-id`) and as Anthropic does
-    /// (`request-id`); empty where it is missing.
-    pub request_ids: [std::ops::Range<usize>; 2],
-    /// The waits that the head asks for, copied: [retry-after, retry-after-ms, x-should-retry].
-    pub hints: [Option<Box<[u8]>>; 3],
+/// Whom a call is made for.
+pub trait Party {
+    /// The core that serves it.
+    fn core(&self) -> &Rc<Core>;
+    /// Its deadline, moved from phase to phase.
+    fn deadline(&self) -> &Deadline;
+    /// The request; `None` while a connection writes it.
+    fn gather(&mut self) -> &mut Option<Box<Gather>>;
+    /// Ready when the wait at hand is to end: the client left, or in a hedged wait the second call has news.
+    fn poll_interrupt(&mut self, cx: &mut Context<'_>, hedged: bool) -> Poll<Broken>;
+    /// When the second call is due, gateway clock; `u64::MAX` when none is.
+    fn hedge_at_us(&self) -> u64;
 }
 
 /// An upstream call under way.
@@ -123,12 +117,17 @@ impl Received {
 enum Event {
     Read(io::Result<usize>, Buf),
     Sent(io::Result<()>, Box<Gather>),
-    Gone,
+    Interrupted(Broken),
     Late,
 }
 
 /// Gets a connection to `origin`: a warm one, else a new one by `by`.
-pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By) -> Result<Call, Broken> {
+pub async fn connect<P: Party>(
+    party: &mut P,
+    origin: OriginId,
+    fresh: bool,
+    by: By,
+) -> Result<Call, Broken> {
     let call = |pooled| Call {
         pooled: Some(pooled),
         origin,
@@ -139,10 +138,10 @@ pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By)
         sent_us: 0,
         received_us: 0,
     };
-    if !fresh && let Some(pooled) = client.core.pool.borrow_mut().take(origin, clock::now_us()) {
+    if !fresh && let Some(pooled) = party.core().pool.borrow_mut().take(origin, clock::now_us()) {
         return Ok(call(pooled));
     }
-    let core = client.core.clone();
+    let core = party.core().clone();
     let destination = core.pool.borrow().destination(origin).cloned();
     let Some(destination) = destination else { return Err(What::Connect.into()) };
     // Dialling allocates: a new connection is rare, and the future would bloat every exchange otherwise.
@@ -151,12 +150,12 @@ pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By)
         if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
             return Poll::Ready(Some(result));
         }
-        client.poll_gone(cx).map(|()| None)
+        party.poll_interrupt(cx, false).map(|_| None)
     })
     .await;
     match dialled {
         None => Err(Broken::ClientGone),
-        Some(Ok(conn)) => Ok(call(Pooled::fresh(conn, client.core.next_id()))),
+        Some(Ok(conn)) => Ok(call(Pooled::fresh(conn, party.core().next_id()))),
         Some(Err(DialError::Lookup(_))) => Err(What::Dns.into()),
         Some(Err(DialError::Connect(_))) => Err(What::Connect.into()),
         Some(Err(DialError::Tls(_))) => Err(What::Tls.into()),
@@ -166,8 +165,8 @@ pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By)
 
 impl Call {
     /// Hands the request in the client's gather to the connection.
-    pub fn send(&mut self, client: &mut Client) {
-        let (Some(pooled), Some(gather)) = (self.pooled.as_mut(), client.gather.take()) else { return };
+    pub fn send<P: Party>(&mut self, party: &mut P) {
+        let (Some(pooled), Some(gather)) = (self.pooled.as_mut(), party.gather().take()) else { return };
         if !pooled.conn.is_armed() {
             pooled.conn.arm(Buf::take(buf::STREAM));
         }
@@ -177,8 +176,8 @@ impl Call {
         self.sent_us = clock::now_us();
     }
 
-    fn poll_event(&mut self, client: &mut Client, cx: &mut Context<'_>) -> Poll<Event> {
-        let Some(pooled) = self.pooled.as_mut() else { return Poll::Ready(Event::Gone) };
+    fn poll_event<P: Party>(&mut self, party: &mut P, cx: &mut Context<'_>, hedged: bool) -> Poll<Event> {
+        let Some(pooled) = self.pooled.as_mut() else { return Poll::Ready(Event::Interrupted(Broken::ClientGone)) };
         if let Poll::Ready((result, read)) = pooled.conn.poll_read(cx) {
             return Poll::Ready(Event::Read(result, read));
         }
@@ -187,25 +186,27 @@ impl Call {
         {
             return Poll::Ready(Event::Sent(result, gather));
         }
-        if client.poll_gone(cx).is_ready() {
-            return Poll::Ready(Event::Gone);
+        if let Poll::Ready(why) = party.poll_interrupt(cx, hedged) {
+            return Poll::Ready(Event::Interrupted(why));
         }
-        client.deadline.poll_passed(cx).map(|()| Event::Late)
+        party.deadline().poll_passed(cx).map(|()| Event::Late)
     }
 
     /// Waits for the next bytes of the answer, appended to what the armed read was given.
-    async fn receive(&mut self, client: &mut Client, by: By) -> Result<Received, Broken> {
-        client.deadline.set(by.at_us);
+    async fn receive<P: Party>(&mut self, party: &mut P, by: By) -> Result<Received, Broken> {
+        let hedge_at_us = if by.hedged { party.hedge_at_us() } else { u64::MAX };
+        party.deadline().set(by.at_us.min(hedge_at_us));
         loop {
-            match poll_fn(|cx| self.poll_event(client, cx)).await {
-                Event::Gone => return Err(Broken::ClientGone),
+            match poll_fn(|cx| self.poll_event(party, cx, by.hedged)).await {
+                Event::Interrupted(why) => return Err(why),
+                Event::Late if hedge_at_us < by.at_us => return Err(Broken::Hedge),
                 Event::Late => {
-                    self.take_back(client).await;
+                    self.take_back(party).await;
                     return Err(What::Timeout(by.kind).into());
                 }
                 Event::Sent(result, gather) => {
                     self.sending = false;
-                    client.gather.get_or_insert(gather);
+                    party.gather().get_or_insert(gather);
                     // A provider may answer and close before it read the whole request; the read tells.
                     self.spoilt |= result.is_err();
                 }
@@ -215,7 +216,7 @@ impl Call {
                     return Ok(Received::More(read));
                 }
                 Event::Read(result, read) => {
-                    self.take_back(client).await;
+                    self.take_back(party).await;
                     return match result {
                         Ok(_) if self.answered => Ok(Received::End(read)),
                         Err(_) if self.answered => Err(What::Truncated.into()),
@@ -228,7 +229,7 @@ impl Call {
     }
 
     /// Gets the request's buffer back from a write that will not be finished.
-    async fn take_back(&mut self, client: &mut Client) {
+    async fn take_back<P: Party>(&mut self, party: &mut P) {
         self.spoilt = true;
         if !self.sending {
             return;
@@ -237,7 +238,7 @@ impl Call {
             // The write fails at once on a socket that is shut down, and the driver gives its buffer back.
             pooled.conn.abort();
             let (_, gather) = poll_fn(|cx| pooled.conn.poll_gather(cx)).await;
-            client.gather.get_or_insert(gather);
+            party.gather().get_or_insert(gather);
         }
         self.sending = false;
     }
@@ -249,12 +250,13 @@ impl Call {
         }
     }
 
-    /// Waits for the response head. The buffer that comes with it holds what followed the head.
-    pub async fn head(&mut self, client: &mut Client, is_head: bool, by: By) -> Result<(Reply, Buf), Broken> {
-        let mut read = self.receive(client, by).await?.or_truncated()?;
+    /// Waits for the response head. The buffer that comes with it holds what followed the head. After [`Broken::Hedge`]
+    /// it may be called again: what came so far is with the armed read.
+    pub async fn head<P: Party>(&mut self, party: &mut P, is_head: bool, by: By) -> Result<(Reply, Buf), Broken> {
+        let mut read = self.receive(party, by).await?.or_truncated()?;
         let mut interim = 0;
         loop {
-            match parse_reply(client, &mut read, is_head) {
+            match parse_reply(party.core(), &mut read, is_head) {
                 Ok(Some(reply)) if reply.status >= 200 => {
                     // An answer before the request was read is delivered, but what is still being sent would be
                     // read as the next request.
@@ -264,27 +266,27 @@ impl Call {
                 Ok(Some(_)) => {
                     interim += 1;
                     if interim > INTERIM_MAX {
-                        self.take_back(client).await;
+                        self.take_back(party).await;
                         return Err(What::BadHead.into());
                     }
                     continue;
                 }
                 Ok(None) => {}
                 Err(what) => {
-                    self.take_back(client).await;
+                    self.take_back(party).await;
                     return Err(what.into());
                 }
             }
             read.reserve(buf::STREAM.max(read.len()));
             self.arm(read);
-            read = self.receive(client, by).await?.or_truncated()?;
+            read = self.receive(party, by).await?.or_truncated()?;
         }
     }
 
     /// Reads the whole body, at most `limit` bytes of it; `read` holds what came with the head.
-    pub async fn body(
+    pub async fn body<P: Party>(
         &mut self,
-        client: &mut Client,
+        party: &mut P,
         reply: &Reply,
         mut read: Buf,
         limit: usize,
@@ -300,7 +302,7 @@ impl Call {
                 while read.len() < length {
                     read.reserve(length - read.len());
                     self.arm(read);
-                    read = self.receive(client, by).await?.or_truncated()?;
+                    read = self.receive(party, by).await?.or_truncated()?;
                 }
                 // More than was announced would be taken for the next answer.
                 self.spoilt |= read.len() > length;
@@ -325,7 +327,7 @@ impl Call {
                     }
                     read.reserve(whole.clamp(buf::STREAM, buf::LARGE));
                     self.arm(read);
-                    read = self.receive(client, by).await?.or_truncated()?;
+                    read = self.receive(party, by).await?.or_truncated()?;
                 }
             }
             Body::UntilClose => {
@@ -336,7 +338,7 @@ impl Call {
                     }
                     read.reserve(read.len().clamp(buf::STREAM, buf::LARGE));
                     self.arm(read);
-                    match self.receive(client, by).await? {
+                    match self.receive(party, by).await? {
                         Received::More(more) => read = more,
                         Received::End(whole) => {
                             read = whole;
@@ -347,7 +349,7 @@ impl Call {
             }
         }
         if self.sending {
-            self.take_back(client).await;
+            self.take_back(party).await;
         }
         if !reply.keep_alive {
             self.spoilt = true;
@@ -357,13 +359,18 @@ impl Call {
     }
 
     /// Waits for more of a streamed body, appended to `read`.
-    pub async fn more(&mut self, client: &mut Client, mut read: Buf, by: By) -> Result<Received, Broken> {
+    pub async fn more<P: Party>(&mut self, party: &mut P, mut read: Buf, by: By) -> Result<Received, Broken> {
         // A stream's events are small: room for one batch, more only while an event does not fit.
         if read.room() < buf::IDLE {
             read.reserve(buf::IDLE.max(read.len()));
         }
         self.arm(read);
-        self.receive(client, by).await
+        self.receive(party, by).await
+    }
+
+    /// Goes on with a wait for more that [`Broken::Hedge`] interrupted.
+    pub async fn more_again<P: Party>(&mut self, party: &mut P, by: By) -> Result<Received, Broken> {
+        self.receive(party, by).await
     }
 
     /// Waits for more of a body whose content is delivered already, until `by_us` at most and no longer than until the
@@ -373,7 +380,7 @@ impl Call {
         self.arm(read);
         client.deadline.set(by_us);
         loop {
-            let event = poll_fn(|cx| match self.poll_event(client, cx) {
+            let event = poll_fn(|cx| match self.poll_event(client, cx, false) {
                 Poll::Pending if client.has_early() => Poll::Ready(None),
                 event => event.map(Some),
             });
@@ -406,76 +413,15 @@ impl Call {
 
     /// Ends the call: the connection goes back to the pool when it may, else it is closed. The request's buffer is back
     /// with the client afterwards.
-    pub async fn end(&mut self, client: &mut Client) {
+    pub async fn end<P: Party>(&mut self, party: &mut P) {
         if self.sending {
-            self.take_back(client).await;
+            self.take_back(party).await;
         }
         if let Some(pooled) = self.pooled.take()
             && !self.owed
             && !self.spoilt
         {
-            client.core.pool.borrow_mut().put(self.origin, pooled, clock::now_us());
+            party.core().pool.borrow_mut().put(self.origin, pooled, clock::now_us());
         }
     }
-}
-
-/// Parses a response head out of `read` and takes it off; `None` when it is not whole yet.
-fn parse_reply(client: &Client, read: &mut Buf, is_head: bool) -> Result<Option<Reply>, What> {
-    let mut guard = client.core.fields.borrow_mut();
-    let fields = &mut **guard;
-    let bytes = read.filled();
-    let head = match parse_response(bytes, fields).map_err(|_| What::BadHead)? {
-        Parsed::Complete(head) => head,
-        Parsed::Partial => return Ok(None),
-    };
-    let framing = frame_response(&head, fields, bytes, is_head).map_err(|_| What::BadHead)?;
-    if head.status == 101 {
-        return Err(What::BadHead);
-    }
-    let value = |known| fields.value(bytes, known);
-    let content = match value(Known::ContentType) {
-        _ if value(Known::ContentEncoding).is_some_and(|c| !c.eq_ignore_ascii_case(b"identity")) => {
-            Content::Coded
-        }
-        Some(v) if starts_with(v, b"application/json") => Content::Json,
-        Some(v) if starts_with(v, b"text/event-stream") => Content::Events,
-        Some(v) if starts_with(v, b"text/html") => Content::Html,
-        _ => Content::Other,
-    };
-    let mut lines = Buf::default();
-    let mut request_ids = [0..0, 0..0];
-    if head.status >= 200 {
-        lines = Buf::take(buf::IDLE);
-        for field in fields.iter() {
-            let name = field.name.of(bytes);
-            if crate::dialect::head::forward_response_header(name) {
-                for (range, own) in request_ids.iter_mut().zip([&b"x-request-id"[..], b"request-id"]) {
-                    if name.eq_ignore_ascii_case(own) {
-                        let start = lines.len() + name.len() + 2;
-                        *range = start..start + field.value.of(bytes).len();
-                    }
-                }
-                for part in [name, b": ", field.value.of(bytes), b"\r\n"] {
-                    lines.push(part);
-                }
-            }
-        }
-    }
-    let hint = |known| if head.status >= 400 { value(known).map(Box::from) } else { None };
-    let reply = Reply {
-        status: head.status,
-        body: framing.body,
-        keep_alive: framing.keep_alive,
-        content,
-        lines,
-        request_ids,
-        hints: [hint(Known::RetryAfter), hint(Known::RetryAfterMs), hint(Known::XShouldRetry)],
-    };
-    let len = head.len;
-    read.consume(len);
-    Ok(Some(reply))
-}
-
-fn starts_with(value: &[u8], lower: &[u8]) -> bool {
-    value.get(..lower.len()).is_some_and(|start| start.eq_ignore_ascii_case(lower))
 }

@@ -13,6 +13,9 @@
 
 /// An attempt cut short says something about its target after this many times the median.
 const OVERDUE_TIMES: u64 = 4;
+/// And not before this, microseconds: who hangs up within a second did not wait for a slow provider, however fast that
+/// usually is.
+const OVERDUE_MIN_US: u64 = 1_000_000;
 /// The same, while no median is known. 10 s: slow for any model that streams.
 const OVERDUE_UNKNOWN_US: u64 = 10_000_000;
 
@@ -29,7 +32,8 @@ pub fn can_start(now_us: u64, deadline_us: Option<u64>, median_us: Option<u64>) 
 
 /// True when a call without content so far has taken so long that its target is to blame.
 pub fn is_overdue(elapsed_us: u64, median_us: Option<u64>) -> bool {
-    elapsed_us >= median_us.map_or(OVERDUE_UNKNOWN_US, |m| m.saturating_mul(OVERDUE_TIMES))
+    elapsed_us >= median_us
+            .map_or(OVERDUE_UNKNOWN_US, |m| m.saturating_mul(OVERDUE_TIMES).max(OVERDUE_MIN_US))
 }
 
 #[cfg(test)]
@@ -48,7 +52,9 @@ mod tests {
 
     #[test]
     fn a_call_is_overdue_after_four_medians_or_ten_seconds() {
-        assert!(is_overdue(400, Some(100)) && !is_overdue(399, Some(100)));
+        let median = Some(1_000_000);
+        assert!(is_overdue(4_000_000, median) && !is_overdue(3_999_999, median));
+        assert!(is_overdue(1_000_000, Some(100)) && !is_overdue(999_999, Some(100)));
         assert!(is_overdue(10_000_000, None) && !is_overdue(9_999_999, None));
     }
 
