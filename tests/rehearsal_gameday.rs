@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice::config::{DriverChoice, Loader};
 use sluice::net::driver;
 use sluice::rehearsal::gameday::{Options, Report, RunningGateway, Silent, run};
+use socket2::{Domain, Socket, Type};
 
 /// The providers' addresses, as the configuration names them.
 fn providers(config: &str) -> Vec<SocketAddr> {
@@ -123,14 +124,46 @@ fn reports_are_json_and_unknown_scenarios_are_named() {
     assert!(!report.passed());
 }
 
+/// A port that the kernel picked and that stays ours: while a socket is bound to it and does not listen, the kernel
+/// gives it to nobody else, and a provider, which sets `SO_REUSEADDR` too, can listen on it.
+struct HeldPort(Socket);
+
+impl HeldPort {
+    fn pick() -> HeldPort {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).expect("an option");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        HeldPort(socket)
+    }
+
+    fn port(&self) -> u16 {
+        let addr = self.0.local_addr().expect("an address");
+        addr.as_socket().expect("an IP address").port()
+    }
+}
+
+fn against_a_running_gateway(ports: Vec<u16>) -> Report {
+    let only = vec!["healthy".to_owned()];
+    let against = Some(format!("http://127.0.0.1:{}/v1", ports[0]));
+    let options = Options { only, scale: 0.02, against, provider_ports: ports, ..Options::default() };
+    run(&options, &mut |_| Err("none is started".to_owned()), &mut Silent).expect("a report")
+}
+
 #[test]
 fn a_running_gateway_can_be_driven_by_its_url() {
-    let port = 42_117;
-    let only = vec!["healthy".to_owned()];
-    let against = Some(format!("http://127.0.0.1:{port}/v1"));
-    let options = Options { only, scale: 0.02, against, provider_port: port, ..Options::default() };
-    let report = run(&options, &mut |_| Err("none is started".to_owned()), &mut Silent).expect("a report");
+    let held = [HeldPort::pick(), HeldPort::pick()];
+    let report = against_a_running_gateway(held.iter().map(HeldPort::port).collect());
     assert!(report.passed(), "{report}");
+}
+
+#[test]
+fn a_port_that_another_process_has_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let report = against_a_running_gateway(vec![port]);
+    let problem = report.verdicts[0].problem.as_deref().unwrap_or_default();
+    assert!(problem.contains(&format!("127.0.0.1:{port}, which another process has")), "{problem}");
+    assert!(!report.passed());
 }
 
 /// The real gateway on this driver.

@@ -136,8 +136,8 @@ impl Default for MockOptions {
 impl Mock {
     /// Starts a mock on a thread of its own. An error is about the address or the process's limits.
     pub fn start(options: MockOptions) -> io::Result<Mock> {
-        let listener = server::listen(options.listen)?;
-        let addr = listener.local_addr()?;
+        let doorway = server::listen(options.listen)?;
+        let addr = doorway.listener.local_addr()?;
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let now = Instant::now();
@@ -151,7 +151,7 @@ impl Mock {
         }));
         let tls = options.tls.clone();
         let provider = Provider::new(options, Arc::clone(&shared));
-        let server = Server::new(poll, listener, tls, provider)?;
+        let server = Server::new(poll, doorway, tls, provider)?;
         let thread =
             std::thread::Builder::new().name(format!("mock-{}", addr.port())).spawn(move || server.run())?;
         let mock = Mock { addr, shared, waker, seed, thread: Some(thread) };

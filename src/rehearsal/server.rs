@@ -39,6 +39,8 @@ pub(super) struct Server {
     provider: Provider,
     shared: Arc<Shared>,
     door: Door,
+    /// Keeps the port ours whatever stands at the door.
+    _holder: Socket,
     accept_again: Option<Instant>,
     slots: Vec<Slot>,
     free: Vec<usize>,
@@ -69,11 +71,20 @@ enum Door {
     Lost,
 }
 
+/// A listener, and a socket that holds its port while the door is shut or changes.
+pub(super) struct Doorway {
+    pub(super) listener: TcpListener,
+    holder: Socket,
+}
+
 /// Binds and listens. `SO_REUSEADDR` lets a mock that was just stopped start again.
-pub(super) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = bind(addr)?;
+pub(super) fn listen(addr: SocketAddr) -> io::Result<Doorway> {
+    // Bound and never listening: the kernel then gives the port to nobody who asks for a free one.
+    let holder = bind(addr)?;
+    let taken = holder.local_addr()?.as_socket().unwrap_or(addr);
+    let socket = bind(taken)?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(Doorway { listener: socket.into(), holder })
 }
 
 fn bind(addr: SocketAddr) -> io::Result<Socket> {
@@ -87,10 +98,11 @@ fn bind(addr: SocketAddr) -> io::Result<Socket> {
 impl Server {
     pub(super) fn new(
         poll: Poll,
-        listener: TcpListener,
+        doorway: Doorway,
         tls: Option<Arc<ServerConfig>>,
         provider: Provider,
     ) -> io::Result<Server> {
+        let Doorway { listener, holder } = doorway;
         let addr = listener.local_addr()?;
         poll.registry().register(&mut SourceFd(&listener.as_raw_fd()), LISTEN, Interest::READABLE)?;
         Ok(Server {
@@ -100,6 +112,7 @@ impl Server {
             shared: Arc::clone(&provider.shared),
             provider,
             door: Door::Open(listener),
+            _holder: holder,
             accept_again: None,
             slots: Vec::new(),
             free: Vec::new(),

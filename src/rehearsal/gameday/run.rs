@@ -41,13 +41,21 @@ pub struct Options {
     pub seed: u64,
     /// Drives the gateway at this URL instead of starting one; it must point at the providers' ports.
     pub against: Option<String>,
-    /// The first provider listens here, the next one port above; free ports when 0.
-    pub provider_port: u16,
+    /// Where the providers listen, in the order of the chain, for a gateway that was configured before the run. A
+    /// provider beyond them, and every one when it is empty, takes a free port that the kernel picks.
+    pub provider_ports: Vec<u16>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { only: Vec::new(), scale: 1.0, load: 1.0, seed: 1, against: None, provider_port: 0 }
+        Options {
+            only: Vec::new(),
+            scale: 1.0,
+            load: 1.0,
+            seed: 1,
+            against: None,
+            provider_ports: Vec::new(),
+        }
     }
 }
 
@@ -195,7 +203,7 @@ fn settled(mocks: &[Mock]) -> Vec<Counts> {
 
 fn providers(scenario: &Scenario, options: &Options) -> Result<Vec<Mock>, String> {
     let start = |n: usize| {
-        let port = if options.provider_port == 0 { 0 } else { options.provider_port + n as u16 };
+        let port = options.provider_ports.get(n).copied().unwrap_or(0);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let pacing = Pacing {
             first_token: FIRST_TOKEN.mul_f64(options.scale),
@@ -207,9 +215,19 @@ fn providers(scenario: &Scenario, options: &Options) -> Result<Vec<Mock>, String
         let seed = options.seed ^ (n as u64) << 32;
         let dialects = if scenario.providers[n].anthropic { Dialects::Anthropic } else { Dialects::OpenAi };
         Mock::start(MockOptions { listen, pacing, bucket, seed, dialects, ..MockOptions::default() })
-            .map_err(|error| format!("a provider cannot listen on {listen}: {error}"))
+            .map_err(|error| unlistenable(listen, &error))
     };
     (0..scenario.providers.len()).map(start).collect()
+}
+
+fn unlistenable(listen: SocketAddr, error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        format!(
+            "a provider must listen on {listen}, which another process has: stop that one, or choose other ports"
+        )
+    } else {
+        format!("a provider cannot listen on {listen}: {error}")
+    }
 }
 
 /// Runs the load on a thread of its own and shows how it goes.
