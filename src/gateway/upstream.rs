@@ -178,13 +178,15 @@ impl Call {
 
     fn poll_event<P: Party>(&mut self, party: &mut P, cx: &mut Context<'_>, hedged: bool) -> Poll<Event> {
         let Some(pooled) = self.pooled.as_mut() else { return Poll::Ready(Event::Interrupted(Broken::ClientGone)) };
-        if let Poll::Ready((result, read)) = pooled.conn.poll_read(cx) {
-            return Poll::Ready(Event::Read(result, read));
-        }
+        // The write first: a ring reports the end of the request and the answer to it in one batch, and an answer that
+        // seems to come before the request was sent costs the connection.
         if self.sending
             && let Poll::Ready((result, gather)) = pooled.conn.poll_gather(cx)
         {
             return Poll::Ready(Event::Sent(result, gather));
+        }
+        if let Poll::Ready((result, read)) = pooled.conn.poll_read(cx) {
+            return Poll::Ready(Event::Read(result, read));
         }
         if let Poll::Ready(why) = party.poll_interrupt(cx, hedged) {
             return Poll::Ready(Event::Interrupted(why));
