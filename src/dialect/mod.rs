@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod anthropic_to_openai;
 pub mod api;
+pub mod configured;
 pub(crate) mod date;
 pub mod edit;
 pub mod error;
@@ -15,12 +16,14 @@ pub mod head;
 pub mod json;
 pub mod models;
 pub mod openai_to_anthropic;
+pub mod text;
 pub mod translate;
 pub mod usage;
 pub mod watch;
 
 pub use answer::{Answer, inspect_answer};
 pub use api::{Api, client_dialect};
+pub use configured::{Configured, can_configure, render_configured};
 pub use edit::{Edits, edit_request};
 pub use error::{
     ErrorKind, GatewayError, RetryHints, UpstreamError, read_error, read_stream_error, render_error,
