@@ -268,7 +268,7 @@ fn bifrosts_network_names_mean_what_they_mean_there() {
     assert_eq!((openai.retry.backoff_initial_ms, openai.retry.backoff_max_ms), (100, 2_000));
     assert_eq!((openai.timeouts.attempt_ms, openai.timeouts.token_gap_ms), (Some(8_500), 30_000));
     assert_eq!((openai.idle_ms, openai.max_connections), (15_000, Some(7)));
-    assert_eq!((openai.concurrency, openai.queue), (Some(5), Some(9)));
+    assert_eq!((openai.bulkhead.concurrent, openai.bulkhead.queue), (Some(5), 9));
     assert_eq!(&*openai.extra_headers[0].0, "x-team");
     assert_eq!(openai.extra_headers[0].1.expose(), "blue");
     let anthropic = named(&plan, "anthropic");

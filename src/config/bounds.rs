@@ -3,6 +3,8 @@
 //! Durations are milliseconds, sizes are bytes. The numbers a file leaves out come from
 //! [`defaults`](super::defaults).
 
+use super::defaults;
+
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -28,6 +30,16 @@ pub struct Retry {
     pub backoff_initial_ms: u64,
     /// Longest backoff; a longer `Retry-After` ends the retries.
     pub backoff_max_ms: u64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            max_retries: None,
+            backoff_initial_ms: defaults::RETRY_BACKOFF_INITIAL_MS,
+            backoff_max_ms: defaults::RETRY_BACKOFF_MAX_MS,
+        }
+    }
 }
 
 /// Bounds on what clients and providers may send, and on how long the gateway waits for clients.

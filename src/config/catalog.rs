@@ -84,6 +84,10 @@ pub struct TargetRef<'a> {
     pub slot: SlotId,
     /// The model name to write into the request; `None` when the client's own is right as it is.
     pub model: Option<&'a str>,
+    /// Targets next to each other with the same number, not 0, are equals; 0: asked in the order written.
+    pub group: u8,
+    /// Share among equals, in millionths of the group's sum.
+    pub weight: u32,
 }
 
 impl Chain {
@@ -98,14 +102,17 @@ impl Chain {
         let first = &plan.slots[usize::from(self.slot.0)];
         let own =
             first.model.as_deref().unwrap_or_else(|| asked.get(usize::from(self.prefix)..).unwrap_or(asked));
-        let (provider, slot, model) = if index == 0 {
-            (first.provider, self.slot, own)
+        let targets = self.route.map_or(&[][..], |route| &plan.routes[usize::from(route.0)].targets);
+        let skip = usize::from(self.skip);
+        let (provider, slot, model, place) = if index == 0 {
+            (first.provider, self.slot, own, targets.get(skip))
         } else {
-            let index = if index <= usize::from(self.skip) { index - 1 } else { index };
-            let target = plan.routes[usize::from(self.route?.0)].targets.get(index)?;
-            (target.provider, target.slot, target.model.as_deref().unwrap_or(own))
+            let target = targets.get(if index <= skip { index - 1 } else { index })?;
+            (target.provider, target.slot, target.model.as_deref().unwrap_or(own), Some(target))
         };
-        Some(TargetRef { provider, slot, model: (model != asked).then_some(model) })
+        // A target that the route does not name comes first and has no equals.
+        let (group, weight) = place.map_or((0, 1), |target| (target.group, target.weight));
+        Some(TargetRef { provider, slot, model: (model != asked).then_some(model), group, weight })
     }
 
     /// All targets in order.

@@ -4,7 +4,8 @@
 //! must exist, settings must not contradict each other. Everything found is reported; a plan comes out only
 //! when nothing was an error.
 //!
-//! Left out: file access other than asking whether a certificate file exists, and any network access.
+//! Left out: file access other than asking whether a certificate file exists and reading static answers, and any
+//! network access.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,12 +16,15 @@ use super::defaults;
 use super::diagnostics::{Report, nearest, quoted};
 use super::env::Env;
 use super::known::Table;
+use super::mechanisms::StepBudget;
 use super::names::{self, Names};
+use super::places::Places;
 use super::plan::{ClientKey, Plan, PlanSource, Provider, ProviderId, Slot};
 use super::provider;
 use super::reader::Word;
 use super::schema::{File, LimitsFile, TimeoutsFile};
 use super::secret::Secret;
+use super::statics;
 
 /// What a plan is compiled with besides the file.
 pub(super) struct Surroundings<'e> {
@@ -29,12 +33,12 @@ pub(super) struct Surroundings<'e> {
     /// Relative paths in the file start here.
     pub directory: Option<&'e Path>,
     pub source: PlanSource,
+    pub places: Places,
 }
 
 /// Compiles `file`. `None` when something was reported as an error.
 pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report) -> Option<Plan> {
     let timeouts = timeouts(&file.timeouts, default_timeouts());
-    warn_of_timeouts(&file.timeouts, &timeouts, report);
     let idle_ms = file.timeouts.upstream_idle.unwrap_or(defaults::UPSTREAM_IDLE_MS);
     let common = provider::Common {
         table: around.table,
@@ -63,12 +67,17 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
     if providers.len() != file.providers.len() || (report.failed() && providers.is_empty()) {
         return None;
     }
-    let Names { slots, routes, catalog } = names::compile(file, &providers, around.table, report)?;
+    let Names { slots, facts, routes, catalog } = names::compile(file, &providers, around.table, report)?;
+    let statics = statics::compile(&file.statics, around.directory, report);
+    let step_budget = file.step_budget.as_ref().map(|step| StepBudget {
+        answer: step.answer.as_ref().and_then(|word| statics::find(word, &file.statics, report)),
+        ..step.budget
+    });
     let default_provider = default_provider(file.default_provider.as_ref(), &providers, report);
     let mock = providers.iter().position(provider::is_mock).map(id);
     let listen = listen?;
     warn_of_locked_models(&slots, &providers, file, report);
-    Some(Plan {
+    let plan = Plan {
         listen,
         workers: file.workers.map(|workers| workers as usize),
         driver: file.driver.unwrap_or_default(),
@@ -76,7 +85,13 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         timeouts,
         routes,
         slots,
+        facts,
         catalog,
+        route_defaults: file.route_defaults.clone(),
+        statics,
+        step_budget,
+        idempotency: file.idempotency,
+        retry_cost_nano_usd_per_minute: file.retry_cost_nano_usd_per_minute,
         default_provider: default_provider?,
         mock,
         drain_timeout_ms: file.drain_timeout_ms.unwrap_or(defaults::DRAIN_TIMEOUT_MS),
@@ -84,9 +99,11 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         allowed_origins: origins(&file.allowed_origins, report),
         client_keys,
         source: around.source,
+        places: around.places,
         warnings: Vec::new(),
         providers,
-    })
+    };
+    Some(plan)
 }
 
 /// The id of the provider at `index`; at most [`defaults::PROVIDERS_MAX`] exist, so it fits.
@@ -112,26 +129,6 @@ pub(super) fn timeouts(file: &TimeoutsFile, base: Timeouts) -> Timeouts {
         token_gap_ms: file.token_gap.unwrap_or(base.token_gap_ms),
         total_ms: file.total.unwrap_or(base.total_ms),
         attempt_ms: file.attempt.or(base.attempt_ms),
-    }
-}
-
-/// Warns of timeouts that were written and can never fire because the total comes first.
-pub(super) fn warn_of_timeouts(file: &TimeoutsFile, effective: &Timeouts, report: &mut Report) {
-    let Some(at) = file.at else { return };
-    for (name, written, ms) in [
-        ("connect", file.connect, effective.connect_ms),
-        ("first_token", file.first_token, effective.first_token_ms),
-        ("token_gap", file.token_gap, effective.token_gap_ms),
-        ("attempt", file.attempt, effective.attempt_ms.unwrap_or(0)),
-    ] {
-        if written.is_some() && ms > effective.total_ms {
-            let message = format!(
-                "the {name} timeout of {} never fires: the total of {} comes first",
-                super::show_ms(ms),
-                super::show_ms(effective.total_ms)
-            );
-            report.warn(at, "timeouts", message, "lower it, or raise `timeouts.total`");
-        }
     }
 }
 

@@ -58,9 +58,72 @@ pub const RETRY_BACKOFF_MAX_MS: u64 = 5_000;
 /// Most retries a file may ask for. Beyond it a retry is a second outage.
 pub const MAX_RETRIES_MOST: u64 = 10;
 
+/// Failures in a row that open a breaker. Envoy's number; fewer would open on one bad second of a busy target.
+pub const BREAKER_FAILURES_IN_ROW: u32 = 5;
+/// Share of failures within 10 s that opens a breaker, percent. Below a half, sending on is worth more than not.
+pub const BREAKER_FAILURE_PERCENT: u32 = 50;
+/// Calls within 10 s below which no share is taken. Fewer make a share of nothing.
+pub const BREAKER_CALLS_MIN: u32 = 20;
+/// Share of slow calls within 10 s that opens a breaker, percent, once `slow_call` says what slow is.
+pub const BREAKER_SLOW_PERCENT: u32 = 50;
+/// Tokens of large prompts burnt in failed calls within 10 s that open a breaker: 1.50 dollars at 3 dollars a million.
+pub const BREAKER_TOKENS_BURNT: u64 = 500_000;
+/// Share of failures below which burnt tokens open nothing, percent. Twice what the retry budget carries.
+pub const BREAKER_TOKENS_FAILURE_PERCENT: u32 = 20;
+/// First time a breaker stays open; doubled for each further one. A blip costs a second and not more.
+pub const BREAKER_OPEN_MIN_MS: u64 = 1_000;
+/// Longest time a breaker stays open, so that a recovery is found within it.
+pub const BREAKER_OPEN_MAX_MS: u64 = 30_000;
+/// Time over which the traffic grows back after a successful probe: a provider that just came back has cold caches.
+pub const BREAKER_RAMP_MS: u64 = 10_000;
+
+/// Rest of a key after a 429 without a hint; doubled for each further one. Most limits refill continuously.
+pub const COOLDOWN_INITIAL_MS: u64 = 1_000;
+/// Longest rest without a hint: half of the minute that most limits are counted in.
+pub const COOLDOWN_MAX_MS: u64 = 30_000;
+/// Longest rest a provider can ask for: longer than any limit by the minute, shorter than an operator's patience with
+/// a broken header.
+pub const COOLDOWN_CAP_MS: u64 = 600_000;
+
+/// Extra calls a hundred requests earn. Google SRE's figure for a client.
+pub const RETRY_BUDGET_PERCENT: u32 = 10;
+/// Extra calls a second that low traffic may make: a laptop's build still gets its retries.
+pub const RETRY_BUDGET_PER_SECOND: u32 = 3;
+/// Extra calls that may be saved up. Ten seconds of the floor.
+pub const RETRY_BUDGET_BURST: u32 = 30;
+/// What an input token of a model without a price counts under limits in money, nano-dollars: 15 dollars a million, the
+/// dearest of the common models, because unknown is not free.
+pub const UNPRICED_INPUT_NANO_USD: u32 = 15_000;
+/// Largest amount of money a limit may state, dollars. What the counters can hold, rounded down.
+pub const USD_MOST: f64 = 10_000.0;
+/// Highest price a file may state, dollars a million tokens. What 32 bits of pico-dollars a token hold, rounded down.
+pub const PRICE_USD_MOST: f64 = 4_000.0;
+
+/// Calls that wait for a place at a provider that has a cap.
+pub const BULKHEAD_QUEUE: u32 = 64;
+/// How long they wait. Longer queues hide overload instead of showing it.
+pub const BULKHEAD_QUEUE_WAIT_MS: u64 = 100;
+
+/// Hedges a hundred requests may have, at most: the price in The Tail at Scale.
+pub const HEDGE_PERCENT: u32 = 2;
+/// No hedge before this, however fast the target is: below it the second call cannot pay off.
+pub const HEDGE_DELAY_MIN_MS: u64 = 200;
+
+/// How long a finished answer is kept for a retry with the same `Idempotency-Key`: every SDK has given up by then.
+pub const IDEMPOTENCY_KEEP_MS: u64 = 600_000;
+/// Keys at a time: ten minutes of seven a second.
+pub const IDEMPOTENCY_ENTRIES: u32 = 4_096;
+/// Bytes of kept answers: 16 KiB for each key, more than a usual answer has.
+pub const IDEMPOTENCY_BYTES: u64 = 64 << 20;
+
+/// Largest content of a static answer read from a file. As large as a config file.
+pub const STATIC_BYTES_MAX: u64 = 1 << 20;
+/// Most checks of one route. Each reads the whole answer.
+pub const CHECKS_MAX: usize = 16;
+
 /// Weight of a key that states none.
 pub const KEY_WEIGHT: f64 = 1.0;
-/// Weight of a chain entry that states none.
+/// Weight of a chain entry, or of a target among equals, that states none.
 pub const FALLBACK_WEIGHT: f64 = 1.0;
 
 /// Longest duration a file may state: a day. Longer is a slip in the unit.

@@ -22,6 +22,8 @@ pub enum Severity {
     Error,
     /// The configuration is used, but probably not as meant.
     Warning,
+    /// The configuration is used, and has a consequence that is easily overlooked.
+    Note,
 }
 
 impl fmt::Display for Severity {
@@ -29,6 +31,7 @@ impl fmt::Display for Severity {
         f.write_str(match self {
             Severity::Error => "error",
             Severity::Warning => "warning",
+            Severity::Note => "note",
         })
     }
 }
@@ -118,6 +121,18 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(file: &str) -> Self {
         Report { file: file.to_owned(), flags: Vec::new(), found: Vec::new(), dropped: 0 }
+    }
+
+    /// The file's name and those of the flags, for [`Places`](super::Places).
+    pub(super) fn sources(&self) -> (&str, Vec<Box<str>>) {
+        (&self.file, self.flags.iter().map(|flag| flag.as_str().into()).collect())
+    }
+
+    /// Takes over a finding that was made elsewhere.
+    pub(super) fn add(&mut self, found: Diagnostic) {
+        if self.found.len() < defaults::DIAGNOSTICS_MAX {
+            self.found.push(found);
+        }
     }
 
     /// Names the flags that [`At::Flag`] points to, without their values: one may be a key.

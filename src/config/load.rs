@@ -14,6 +14,7 @@ use super::defaults;
 use super::diagnostics::{At, ConfigError, Report};
 use super::env::{self, Env};
 use super::known::Table;
+use super::places::Places;
 use super::plan::{DriverChoice, Plan, PlanSource};
 use super::tree::{self, Node, Value};
 use super::{infer, overrides, schema, values};
@@ -101,7 +102,8 @@ impl Loader {
             None => PlanSource::Environment(variables),
         };
         let directory = path.and_then(Path::parent);
-        let around = Surroundings { table: &table, env, directory, source };
+        let places = Places::of(&root, report);
+        let around = Surroundings { table: &table, env, directory, source, places };
         compile::compile(&file, around, report)
     }
 

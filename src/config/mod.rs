@@ -13,8 +13,11 @@
 #![forbid(unsafe_code)]
 
 mod beginnings;
+mod blocks;
 mod bounds;
 mod catalog;
+mod chains;
+mod checks;
 mod compile;
 pub mod defaults;
 mod diagnostics;
@@ -24,24 +27,33 @@ mod fallbacks;
 mod infer;
 mod known;
 mod load;
+mod mechanisms;
 mod names;
 mod overrides;
+mod places;
 mod plan;
 mod provider;
 mod reader;
 mod schema;
 mod secret;
+mod statics;
 mod tree;
 mod values;
 
 pub use bounds::{Limits, Retry, Timeouts};
 pub use catalog::{Catalog, Chain, Offered, TargetRef, UnknownModel, UnknownReason};
+pub use checks::Check;
 pub use compile::parse_listen;
 pub use diagnostics::{ConfigError, Diagnostic, Severity};
 pub use env::Env;
 pub use explain::{Explanation, TargetWords, explain};
 pub use known::MOCK;
 pub use load::Loader;
+pub use mechanisms::{
+    Balance, Breaker, Bulkhead, Cooldown, Facts, Hedge, Idempotency, ModelPrice, RetryBudget, RouteDefaults,
+    RouteTimeouts, StaticAnswer, StaticId, StepBudget,
+};
+pub use places::Places;
 pub use plan::{
     ClientKey, Dialect, DriverChoice, Key, KeyId, Origin, Plan, PlanSource, Provider, ProviderId, Route,
     RouteId, Scheme, Slot, SlotId, Target,

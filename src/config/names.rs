@@ -12,8 +12,8 @@ use super::catalog::{Catalog, Claim, Entry, Offered};
 use super::compile::id;
 use super::defaults;
 use super::diagnostics::{At, Report, nearest};
-use super::fallbacks::{FallbackFile, FallbackKind};
 use super::known::Table;
+use super::mechanisms::Facts;
 use super::plan::{Provider, ProviderId, Route, RouteId, Slot, SlotId, Target};
 use super::reader::Word;
 use super::schema::File;
@@ -21,6 +21,8 @@ use super::schema::File;
 /// The parts of a plan that come from names.
 pub(super) struct Names {
     pub slots: Vec<Slot>,
+    /// One row for each slot.
+    pub facts: Vec<Facts>,
     pub routes: Vec<Route>,
     pub catalog: Catalog,
 }
@@ -41,30 +43,36 @@ pub(super) fn compile(
         catalog: beginnings::catalog(providers, table),
         heads: HashMap::new(),
         groups: HashMap::new(),
+        facts: HashMap::new(),
     };
     builder.models(file, report);
     builder.aliases(file, report);
-    builder.chains(&file.fallbacks, report);
+    builder.facts(&file.facts, report);
+    builder.chains(file, report);
     builder.finish();
     if builder.slots.len() > defaults::SLOTS_MAX {
         let help = format!("at most {} pairs of provider and model fit", defaults::SLOTS_MAX);
         report.error(At::Nowhere, "providers", "the file names too many models", help);
         return None;
     }
-    Some(Names { slots: builder.slots, routes: builder.routes, catalog: builder.catalog })
+    let facts = (0..builder.slots.len()).map(|slot| builder.facts.get(&SlotId(slot as u16)).copied());
+    let facts = facts.map(Option::unwrap_or_default).collect();
+    Some(Names { slots: builder.slots, facts, routes: builder.routes, catalog: builder.catalog })
 }
 
-struct Builder<'p> {
+/// Names while they are compiled.
+pub(super) struct Builder<'p> {
     providers: &'p [Provider],
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// Slots by the provider's name for the model.
     by_model: HashMap<Box<str>, Vec<SlotId>>,
-    routes: Vec<Route>,
-    catalog: Catalog,
+    pub(super) routes: Vec<Route>,
+    pub(super) catalog: Catalog,
     /// The chain of a model, and where it was written, to point at from a second one.
-    heads: HashMap<SlotId, (RouteId, At)>,
+    pub(super) heads: HashMap<SlotId, (RouteId, At)>,
     /// Chains of names that are no model of any provider.
-    groups: HashMap<Box<str>, RouteId>,
+    pub(super) groups: HashMap<Box<str>, RouteId>,
+    facts: HashMap<SlotId, Facts>,
 }
 
 impl Builder<'_> {
@@ -119,68 +127,21 @@ impl Builder<'_> {
         }
     }
 
-    fn chains(&mut self, rows: &[FallbackFile], report: &mut Report) {
-        // Bare names in chains mean models declared above, not targets of an earlier chain.
-        let declared = self.slots.len();
-        let mut everyone: Vec<(f64, Target)> = Vec::new();
-        let mut first_of_everyone = None;
-        for row in rows {
-            match &row.kind {
-                FallbackKind::After(targets) => self.chain(row, targets, declared, report),
-                FallbackKind::Everyone(weight) => {
-                    first_of_everyone.get_or_insert((row.at, &row.path));
-                    if let Some(target) = self.compile_target(&row.model, report)
-                        && !everyone.iter().any(|(_, own)| *own == target)
-                    {
-                        everyone.push((*weight, target));
-                    }
-                }
-            }
-        }
-        let Some((at, path)) = first_of_everyone else { return };
-        // Stable: equal weights keep the order of the file.
-        everyone.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        let targets: Vec<Target> = everyone.into_iter().map(|(_, target)| target).collect();
-        self.catalog.everyone = self.route("*", targets, at, path, report);
-    }
-
-    /// The chain of one model, or of a name that is the user's own.
-    fn chain(&mut self, row: &FallbackFile, words: &[Word], declared: usize, report: &mut Report) {
-        let Some(head) = self.head(&row.model, declared, report) else { return };
-        let mut targets: Vec<Target> = Vec::with_capacity(words.len() + 1);
-        if let Head::Model(provider, model) = &head {
-            let slot = self.slot(*provider, model);
-            targets.push(Target { provider: *provider, model: Some(model.clone()), slot });
-        }
-        let mut complete = true;
-        for word in words {
-            let Some(target) = self.compile_target(word, report) else {
-                complete = false;
+    /// Facts that the file states of models.
+    fn facts(&mut self, rows: &[(Word, Facts)], report: &mut Report) {
+        for (word, facts) in rows {
+            let Some((provider, model)) = self.target(word, report) else { continue };
+            let Some(model) = model else {
+                let message = format!("{} is a provider; facts are of one of its models", word.shown());
+                let help = "write provider/model, for example openai/gpt-4o-mini";
+                report.error(word.at, &word.path, message, help);
                 continue;
             };
-            let again = |own: &Target| {
-                own.slot == target.slot || (target.model.is_none() && own.provider == target.provider)
-            };
-            if !targets.iter().any(again) {
-                targets.push(target);
+            let slot = self.slot(provider, model);
+            if self.facts.insert(slot, *facts).is_some() {
+                let message = format!("{} stands twice, under two names", word.shown());
+                report.error(word.at, &word.path, message, "merge the two entries");
             }
-        }
-        let Some(slot) = targets.first().map(|target| target.slot) else { return };
-        if targets.len() == 1 && complete {
-            let message = format!("the chain of {} has nothing after its first target", row.model.shown());
-            report.warn(row.at, &row.path, message, "add a target of another provider");
-        }
-        let Some(route) = self.route(&row.model.text, targets, row.at, &row.path, report) else { return };
-        let before = match head {
-            Head::Model(..) => self.heads.insert(slot, (route, row.at)),
-            Head::Group => {
-                self.offer(&row.model.text, slot);
-                self.groups.insert(row.model.text.as_str().into(), route).map(|_| (route, row.at))
-            }
-        };
-        if let Some((_, other)) = before {
-            let message = format!("{} has a chain already, at {}", row.model.shown(), report.place(other));
-            report.error(row.at, &row.path, message, "merge the two entries");
         }
     }
 
@@ -236,29 +197,8 @@ impl Builder<'_> {
         self.catalog.beginnings.iter().find(|(start, _)| model.starts_with(&**start)).map(|(_, claim)| claim)
     }
 
-    fn route(
-        &mut self,
-        name: &str,
-        targets: Vec<Target>,
-        at: At,
-        path: &str,
-        report: &mut Report,
-    ) -> Option<RouteId> {
-        if targets.len() > defaults::CHAIN_TARGETS_MAX {
-            let message = format!("a chain of {} targets is too long", targets.len());
-            report.error(at, path, message, format!("at most {} fit", defaults::CHAIN_TARGETS_MAX));
-            return None;
-        }
-        if targets.is_empty() {
-            return None;
-        }
-        let route = RouteId(u16::try_from(self.routes.len()).ok()?);
-        self.routes.push(Route { name: name.into(), targets });
-        Some(route)
-    }
-
     /// What the head of a chain is: a model of a provider, or a name of the user's own.
-    fn head(&self, word: &Word, declared: usize, report: &mut Report) -> Option<Head> {
+    pub(super) fn head(&self, word: &Word, declared: usize, report: &mut Report) -> Option<Head> {
         if !well_named(word, report) {
             return None;
         }
@@ -296,7 +236,8 @@ impl Builder<'_> {
         }
     }
 
-    fn compile_target(&mut self, word: &Word, report: &mut Report) -> Option<Target> {
+    /// The target that `word` names. `None` with the reason reported.
+    pub(super) fn compile_target(&mut self, word: &Word, report: &mut Report) -> Option<Target> {
         if !well_named(word, report) {
             return None;
         }
@@ -305,7 +246,7 @@ impl Builder<'_> {
             Some(model) => self.slot(provider, model),
             None => SlotId(provider.0),
         };
-        Some(Target { provider, model: model.map(Box::from), slot })
+        Some(Target { provider, model: model.map(Box::from), slot, group: 0, weight: 1 })
     }
 
     /// The provider and model that `word` names; a provider alone keeps the client's model.
@@ -361,7 +302,7 @@ impl Builder<'_> {
     }
 
     /// The slot of a pair, made on first use; its full name becomes one that clients can use.
-    fn slot(&mut self, provider: ProviderId, model: &str) -> SlotId {
+    pub(super) fn slot(&mut self, provider: ProviderId, model: &str) -> SlotId {
         let slots = self.by_model.entry(model.into()).or_default();
         if let Some(slot) = slots.iter().find(|slot| self.slots[usize::from(slot.0)].provider == provider) {
             return *slot;
@@ -379,7 +320,7 @@ impl Builder<'_> {
     }
 
     /// Makes `name` an exact name for `slot` and shows it to clients.
-    fn offer(&mut self, name: &str, slot: SlotId) {
+    pub(super) fn offer(&mut self, name: &str, slot: SlotId) {
         let provider = self.slots[usize::from(slot.0)].provider;
         if self.catalog.names.insert(name.into(), Entry { slot, route: None }).is_none() {
             self.catalog.offered.push(Offered { name: name.into(), provider });
@@ -387,7 +328,8 @@ impl Builder<'_> {
     }
 }
 
-enum Head {
+/// What a chain is for.
+pub(super) enum Head {
     /// A model of a provider: the chain is what follows when it fails.
     Model(ProviderId, Box<str>),
     /// A name of the user's own for a chain.

@@ -88,7 +88,7 @@ fn read(value: &str, at: At) -> Result<Value, String> {
             node.place_all(at);
             Ok(node.value)
         }
-        Ok(Node { value: scalar @ (Value::Bool | Value::Int(_) | Value::Float(_)), .. }) => Ok(scalar),
+        Ok(Node { value: scalar @ (Value::Bool(_) | Value::Int(_) | Value::Float(_)), .. }) => Ok(scalar),
         Ok(Node { value: Value::Null, .. }) if !value.is_empty() => Ok(Value::Null),
         Err(_) if structured => Err("the value is not valid YAML or JSON".to_owned()),
         _ => Ok(Value::text(value)),
@@ -161,7 +161,7 @@ mod tests {
             Value::Text(text) => text.text.clone(),
             Value::Int(value) => value.to_string(),
             Value::Float(value) => value.to_string(),
-            Value::Bool => "bool".to_owned(),
+            Value::Bool(_) => "bool".to_owned(),
             other => other.kind().to_owned(),
         }
     }

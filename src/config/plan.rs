@@ -5,8 +5,9 @@
 //!
 //! Invariants: `providers` is not empty; every id in the plan is in range; a provider has at most
 //! `u16::MAX` keys and the weights of its keys sum to more than zero; `slots[i]` for `i < providers.len()` is
-//! the catch-all slot of provider `i`; a route has 1 to [`CHAIN_TARGETS_MAX`](super::defaults) targets without
-//! duplicates. Durations are milliseconds, sizes are bytes.
+//! the catch-all slot of provider `i`; `facts` has one row for each slot; a route has 1 to
+//! [`CHAIN_TARGETS_MAX`](super::defaults) targets without duplicates, and targets of one group stand next to each other.
+//! Durations are milliseconds, sizes are bytes.
 //!
 //! Left out: anything that changes while serving (breakers, cooldowns, counters). `policy` keeps those, in
 //! tables indexed by the ids here.
@@ -16,7 +17,13 @@ use std::path::PathBuf;
 
 use super::bounds::{Limits, Retry, Timeouts};
 use super::catalog::Catalog;
+use super::checks::Check;
 use super::diagnostics::Diagnostic;
+use super::mechanisms::{
+    Balance, Breaker, Bulkhead, Cooldown, Facts, Hedge, Idempotency, RetryBudget, RouteDefaults,
+    RouteTimeouts, StaticAnswer, StaticId, StepBudget,
+};
+use super::places::Places;
 use super::secret::Secret;
 
 /// Index into [`Plan::providers`].
@@ -55,8 +62,20 @@ pub struct Plan {
     /// Every pair of provider and model that has state of its own; the first `providers.len()` are the
     /// providers' catch-alls for models the configuration does not name.
     pub slots: Vec<Slot>,
+    /// What the file says of the models, by [`SlotId`]; nothing for most.
+    pub facts: Vec<Facts>,
     /// How a model name finds its chain.
     pub catalog: Catalog,
+    /// What chains without a route of their own get.
+    pub route_defaults: RouteDefaults,
+    /// The configured answers.
+    pub statics: Vec<StaticAnswer>,
+    /// What one step may lose; `None`: steps are not bounded.
+    pub step_budget: Option<StepBudget>,
+    /// How long answers are kept for repeated keys; `None`: the header does nothing.
+    pub idempotency: Option<Idempotency>,
+    /// What prompts sent again may cost in a minute, nano-dollars; `None`: no limit in money.
+    pub retry_cost_nano_usd_per_minute: Option<u64>,
     /// Who gets `/v1/*` requests that name no model.
     pub default_provider: ProviderId,
     /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.
@@ -71,6 +90,8 @@ pub struct Plan {
     pub client_keys: Vec<ClientKey>,
     /// Where the configuration came from.
     pub source: PlanSource,
+    /// Which settings were written, and where.
+    pub places: Places,
     /// What is odd about it.
     pub warnings: Vec<Diagnostic>,
 }
@@ -202,10 +223,14 @@ pub struct Provider {
     pub extra_headers: Vec<(Box<str>, Secret)>,
     /// Models the file declares for it. A declaration, not a restriction.
     pub models: Vec<Box<str>>,
-    /// Most calls in flight to it; `None` is no bound.
-    pub concurrency: Option<u32>,
-    /// Most calls that wait for a place when `concurrency` is reached.
-    pub queue: Option<u32>,
+    /// When its targets are left alone.
+    pub breaker: Breaker,
+    /// How long a 429 keeps a key out.
+    pub cooldown: Cooldown,
+    /// How much may be sent to it again.
+    pub retry_budget: RetryBudget,
+    /// How many calls it gets at a time.
+    pub bulkhead: Bulkhead,
     /// Most connections to it from the process; `None` is no bound.
     pub max_connections: Option<u32>,
     /// An idle connection to it is closed after this.
@@ -258,6 +283,18 @@ pub struct Route {
     pub name: Box<str>,
     /// Targets in order. For a route of one model the first is that model.
     pub targets: Vec<Target>,
+    /// How targets of one group share.
+    pub balance: Balance,
+    /// Second calls for slow first ones; `None`: off.
+    pub hedge: Option<Hedge>,
+    /// What an answer must pass; empty: everything passes.
+    pub checks: Vec<Check>,
+    /// Timeouts over those of the providers.
+    pub timeouts: RouteTimeouts,
+    /// The answer when no target has one.
+    pub static_answer: Option<StaticId>,
+    /// Dotted path of the entry that made it, for [`Places`]; of the chain of every request, its first entry.
+    pub path: Box<str>,
 }
 
 /// A provider and the model to ask it for.
@@ -269,6 +306,10 @@ pub struct Target {
     pub model: Option<Box<str>>,
     /// The state the target shares with every other use of the same pair.
     pub slot: SlotId,
+    /// Targets next to each other with the same number, not 0, are equals; 0: asked in the order written.
+    pub group: u8,
+    /// Share among equals, in millionths of the group's sum.
+    pub weight: u32,
 }
 
 /// A pair of provider and model with state of its own.
@@ -287,6 +328,11 @@ impl Plan {
     /// When `id` is of another plan.
     pub fn provider(&self, id: ProviderId) -> &Provider {
         &self.providers[usize::from(id.0)]
+    }
+
+    /// What the file says of the model in `slot`; nothing for a slot of another plan.
+    pub fn facts(&self, slot: SlotId) -> Facts {
+        self.facts.get(usize::from(slot.0)).copied().unwrap_or_default()
     }
 
     /// Whether a request with this `Host` is for us: DNS rebinding brings foreign names to a loopback port.

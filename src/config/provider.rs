@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::bounds::{Retry, Timeouts};
-use super::compile::{certificates, secret, timeouts, warn_of_timeouts};
+use super::compile::{certificates, secret, timeouts};
 use super::defaults;
 use super::diagnostics::{At, Report, looks_secret, nearest, quoted};
 use super::env::Env;
@@ -20,7 +20,7 @@ use super::plan::{Dialect, Key, Origin, Provider, Scheme};
 use super::reader::{Word, join};
 use super::schema::{KeyFile, ProviderFile};
 use super::secret::Secret;
-use super::values::{self, show_ms};
+use super::values;
 
 /// What all providers share.
 pub(super) struct Common<'e> {
@@ -55,7 +55,7 @@ pub(super) fn compile(file: &ProviderFile, common: &Common<'_>, report: &mut Rep
         (_, None) => Vec::new(),
     };
     check_weights(file, &keys, report);
-    let effective = effective_timeouts(file, common, report);
+    let effective = effective_timeouts(file, common);
     let mut extra_ca = common.extra_ca.clone();
     extra_ca.extend(certificates(&file.extra_ca_files, common.directory, report));
     let extra_headers = headers(&file.network.extra_headers, report);
@@ -76,8 +76,10 @@ pub(super) fn compile(file: &ProviderFile, common: &Common<'_>, report: &mut Rep
         retry: retry(file, report),
         extra_headers,
         models: file.models.iter().map(|word| word.text.as_str().into()).collect(),
-        concurrency: count(file.concurrency),
-        queue: count(file.queue),
+        breaker: file.blocks.breaker,
+        cooldown: file.blocks.cooldown,
+        retry_budget: file.blocks.retry_budget,
+        bulkhead: file.blocks.bulkhead,
         max_connections: count(file.network.max_connections),
         idle_ms: file.network.idle.unwrap_or(common.idle_ms),
         extra_ca,
@@ -260,51 +262,20 @@ fn check_weights(file: &ProviderFile, keys: &[Key], report: &mut Report) {
     }
 }
 
-fn effective_timeouts(file: &ProviderFile, common: &Common<'_>, report: &mut Report) -> Timeouts {
-    let mut effective = timeouts(&file.timeouts, common.timeouts);
-    for (native, bifrost, native_name, bifrost_name, slot) in [
-        (
-            file.timeouts.attempt.map(Some),
-            file.network.request_timeout,
-            "timeouts.attempt",
-            "default_request_timeout_in_seconds",
-            0,
-        ),
-        (
-            file.timeouts.token_gap.map(Some),
-            file.network.token_gap,
-            "timeouts.token_gap",
-            "stream_idle_timeout_in_seconds",
-            1,
-        ),
-    ] {
-        let Some((at, ms)) = bifrost else { continue };
-        if native.is_some() {
-            let message =
-                format!("`{bifrost_name}` and `{native_name}` of {} say the same", file.name.shown());
-            report.error(at, &file.name.path, message, "keep one of the two");
-        } else if slot == 0 {
-            effective.attempt_ms = Some(ms);
-            if ms > effective.total_ms {
-                let message = format!(
-                    "`{bifrost_name}` never fires: the total of {} comes first",
-                    show_ms(effective.total_ms)
-                );
-                report.warn(at, &file.name.path, message, "lower it, or raise `timeouts.total`");
-            }
-        } else {
-            effective.token_gap_ms = ms;
-        }
+fn effective_timeouts(file: &ProviderFile, common: &Common<'_>) -> Timeouts {
+    let own = timeouts(&file.timeouts, common.timeouts);
+    Timeouts {
+        attempt_ms: file.network.request_timeout.or(own.attempt_ms),
+        token_gap_ms: file.network.token_gap.unwrap_or(own.token_gap_ms),
+        ..own
     }
-    warn_of_timeouts(&file.timeouts, &effective, report);
-    effective
 }
 
 fn retry(file: &ProviderFile, report: &mut Report) -> Retry {
-    let initial = file.network.backoff_initial.map(|(_, ms)| ms);
+    let base = file.blocks.retry;
     let most = file.network.backoff_max.map(|(_, ms)| ms);
-    let backoff_initial_ms = initial.unwrap_or(defaults::RETRY_BACKOFF_INITIAL_MS);
-    let backoff_max_ms = most.unwrap_or(defaults::RETRY_BACKOFF_MAX_MS.max(backoff_initial_ms));
+    let backoff_initial_ms = file.network.backoff_initial.unwrap_or(base.backoff_initial_ms);
+    let backoff_max_ms = most.unwrap_or(base.backoff_max_ms.max(backoff_initial_ms));
     if let Some((at, _)) = file.network.backoff_max
         && backoff_initial_ms > backoff_max_ms
     {
@@ -317,7 +288,7 @@ fn retry(file: &ProviderFile, report: &mut Report) -> Retry {
         );
     }
     let max_retries = file.network.max_retries.and_then(|count| u32::try_from(count).ok());
-    Retry { max_retries, backoff_initial_ms, backoff_max_ms }
+    Retry { max_retries: max_retries.or(base.max_retries), backoff_initial_ms, backoff_max_ms }
 }
 
 fn headers(pairs: &[(Word, Word)], report: &mut Report) -> Vec<(Box<str>, Secret)> {

@@ -63,7 +63,7 @@ impl<'n> Item<'n> {
                 at: self.node.at,
                 path: self.path.clone(),
             }),
-            Value::Int(_) | Value::Float(_) | Value::Bool => {
+            Value::Int(_) | Value::Float(_) | Value::Bool(_) => {
                 self.mismatch(report, "a string", "put the value in quotes");
                 None
             }
@@ -142,6 +142,38 @@ impl<'n> Item<'n> {
             }
         };
         outcome.map_err(|help| self.error(report, format!("`{}` is not a duration", self.path), help)).ok()
+    }
+
+    /// [`Item::duration_ms`] of more than nothing.
+    pub(super) fn positive_ms(&self, report: &mut Report) -> Option<u64> {
+        let ms = self.duration_ms(report, None)?;
+        if ms == 0 {
+            let message = format!("`{}` must be more than nothing", self.path);
+            self.error(report, message, "leave it out for the default");
+            return None;
+        }
+        Some(ms)
+    }
+
+    /// Whether the value is `on` or `off`; `true` and `false` mean the same. `None` for anything else, unreported.
+    pub(super) fn switch(&self) -> Option<bool> {
+        match &self.node.value {
+            Value::Bool(on) => Some(*on),
+            Value::Text(text) if text.text == "on" => Some(true),
+            Value::Text(text) if text.text == "off" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// A number of dollars from `least` to `most`.
+    pub(super) fn usd(&self, report: &mut Report, least: f64, most: f64) -> Option<f64> {
+        let number = self.number(report)?;
+        if number >= least && number <= most {
+            return Some(number);
+        }
+        let help = format!("use a number of dollars from {least} to {most}, for example 2.50");
+        self.error(report, format!("`{}` is out of range", self.path), help);
+        None
     }
 
     /// A number of bytes: `64KiB`, `32MiB`, or a bare number.
@@ -237,6 +269,36 @@ impl<'n> Fields<'n> {
             return None;
         }
         Some(Item { node, path: join(&self.path, name) })
+    }
+
+    /// The whole number called `name`, or `base` when the file does not say.
+    pub(super) fn count(
+        &mut self,
+        name: &'static str,
+        range: std::ops::RangeInclusive<u32>,
+        base: u32,
+        report: &mut Report,
+    ) -> u32 {
+        let (least, most) = (u64::from(*range.start()), u64::from(*range.end()));
+        let read = self.item(name).and_then(|item| item.whole(report, least, most));
+        read.map_or(base, |count| count as u32)
+    }
+
+    /// The length of time called `name`, more than nothing, or `base` when the file does not say.
+    pub(super) fn ms(&mut self, name: &'static str, base: u64, report: &mut Report) -> u64 {
+        self.item(name).and_then(|item| item.positive_ms(report)).unwrap_or(base)
+    }
+
+    /// What `read` makes of the value called `name`; `off` is `None`, and without a value it is `base`.
+    pub(super) fn or_off<T>(
+        &mut self,
+        name: &'static str,
+        base: Option<T>,
+        report: &mut Report,
+        read: impl FnOnce(&Item<'n>, &mut Report) -> Option<T>,
+    ) -> Option<T> {
+        let Some(item) = self.item(name) else { return base };
+        if item.switch() == Some(false) { None } else { read(&item, report).or(base) }
     }
 
     /// Reports every name that was never asked for. `advice` has words for names other gateways use.

@@ -6,11 +6,14 @@
 //! Invariant: the keys asked for in these functions are all the keys there are. `docs/configuration.md` lists
 //! the same ones.
 
+use super::blocks::{self, ProviderBlocks};
 use super::defaults;
 use super::diagnostics::{At, Report};
 use super::fallbacks::{self, FallbackFile};
+use super::mechanisms::{Facts, Idempotency, RouteDefaults};
 use super::plan::{Dialect, DriverChoice};
-use super::reader::{Fields, Item, Word};
+use super::reader::{Fields, Item, Word, join};
+use super::statics::{self, StaticFile, StepFile};
 use super::tree::{Node, Value};
 use super::values::Unit;
 
@@ -30,12 +33,17 @@ pub(super) struct File {
     pub allowed_origins: Vec<Word>,
     pub auth: Vec<KeyFile>,
     pub extra_ca_files: Vec<Word>,
+    pub route_defaults: RouteDefaults,
+    pub statics: Vec<StaticFile>,
+    pub step_budget: Option<StepFile>,
+    pub idempotency: Option<Idempotency>,
+    pub retry_cost_nano_usd_per_minute: Option<u64>,
+    pub facts: Vec<(Word, Facts)>,
 }
 
 /// `timeouts`, at the top level or of a provider; the last four exist at the top level only.
 #[derive(Default)]
 pub(super) struct TimeoutsFile {
-    pub at: Option<At>,
     pub connect: Option<u64>,
     pub first_token: Option<u64>,
     pub token_gap: Option<u64>,
@@ -75,8 +83,8 @@ pub(super) struct ProviderFile {
     pub models: Vec<Word>,
     pub aliases: Vec<(Word, Word)>,
     pub extra_ca_files: Vec<Word>,
-    pub concurrency: Option<u64>,
-    pub queue: Option<u64>,
+    /// What the provider's own blocks and the top level's make together; `network` goes before its `retry`.
+    pub blocks: ProviderBlocks,
 }
 
 /// `network_config` of a provider, with Bifrost's names.
@@ -84,12 +92,12 @@ pub(super) struct ProviderFile {
 pub(super) struct NetworkFile {
     pub base_url: Option<Word>,
     pub extra_headers: Vec<(Word, Word)>,
-    pub request_timeout: Option<(At, u64)>,
-    pub token_gap: Option<(At, u64)>,
+    pub request_timeout: Option<u64>,
+    pub token_gap: Option<u64>,
     pub idle: Option<u64>,
     pub max_connections: Option<u64>,
     pub max_retries: Option<u64>,
-    pub backoff_initial: Option<(At, u64)>,
+    pub backoff_initial: Option<u64>,
     pub backoff_max: Option<(At, u64)>,
 }
 
@@ -141,6 +149,12 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         // Someone who writes `auth:` means to keep others out; with its entries commented out it would not.
         report.error(*at, "auth", EMPTY_AUTH, AUTH_HELP);
     }
+    let mut base = ProviderBlocks::read(&mut fields, &ProviderBlocks::default(), report);
+    let mut retry_cost = None;
+    if let Some(item) = fields.item("retry_budget") {
+        (base.retry_budget, retry_cost) = blocks::retry_budget(&item, base.retry_budget, true, report);
+    }
+    let route_defaults = blocks::route(&mut fields, &RouteDefaults::default(), report);
     let file = File {
         listen: fields.item("listen").and_then(|item| listen(&item, report)),
         workers: fields.item("workers").and_then(|item| item.whole(report, 1, 1024)),
@@ -148,14 +162,26 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         drain_timeout_ms: fields.item("drain_timeout").and_then(|item| item.duration_ms(report, None)),
         timeouts: fields.item("timeouts").map(|item| timeouts(&item, true, report)).unwrap_or_default(),
         limits: fields.item("limits").map(|item| limits(&item, report)).unwrap_or_default(),
-        providers: fields.item("providers").map(|item| providers(&item, report)).unwrap_or_default(),
-        fallbacks: fields.item("fallbacks").map(|item| fallbacks::read(&item, report)).unwrap_or_default(),
+        providers: fields.item("providers").map(|item| providers(&item, &base, report)).unwrap_or_default(),
+        fallbacks: fields
+            .item("fallbacks")
+            .map(|item| fallbacks::read(&item, &route_defaults, report))
+            .unwrap_or_default(),
         aliases: fields.item("aliases").map(|item| pairs(&item, report)).unwrap_or_default(),
         default_provider: fields.item("default_provider").and_then(|item| item.word(report)),
         allowed_hosts: words(&mut fields, "allowed_hosts", report),
         allowed_origins: words(&mut fields, "allowed_origins", report),
         auth: fields.item("auth").map(|item| client_keys(&item, report)).unwrap_or_default(),
         extra_ca_files: words(&mut fields, "extra_ca_files", report),
+        statics: fields.item("static").map(|item| statics::read(&item, report)).unwrap_or_default(),
+        step_budget: fields.item("step_budget").map(|item| statics::step_budget(&item, report)),
+        idempotency: match fields.item("idempotency") {
+            Some(item) => statics::idempotency(&item, report),
+            None => Some(Idempotency::default()),
+        },
+        retry_cost_nano_usd_per_minute: retry_cost,
+        facts: fields.item("models").map(|item| statics::models(&item, report)).unwrap_or_default(),
+        route_defaults,
     };
     fields.finish(report, &FOREIGN);
     file
@@ -175,21 +201,9 @@ fn listen(item: &Item<'_>, report: &mut Report) -> Option<Word> {
 
 fn timeouts(item: &Item<'_>, top: bool, report: &mut Report) -> TimeoutsFile {
     let mut fields = item.fields(report);
-    let mut read = |name: &'static str, report: &mut Report| {
-        let item = fields.item(name)?;
-        let ms = item.duration_ms(report, None)?;
-        if ms == 0 {
-            item.error(
-                report,
-                format!("`{}` must be more than nothing", item.path),
-                "leave it out for the default",
-            );
-            return None;
-        }
-        Some(ms)
-    };
+    let mut read =
+        |name: &'static str, report: &mut Report| fields.item(name).and_then(|item| item.positive_ms(report));
     let mut file = TimeoutsFile {
-        at: Some(item.at()),
         connect: read("connect", report),
         first_token: read("first_token", report),
         token_gap: read("token_gap", report),
@@ -234,18 +248,18 @@ fn limits(item: &Item<'_>, report: &mut Report) -> LimitsFile {
     file
 }
 
-fn providers(item: &Item<'_>, report: &mut Report) -> Vec<ProviderFile> {
+fn providers(item: &Item<'_>, base: &ProviderBlocks, report: &mut Report) -> Vec<ProviderFile> {
     let members = item.members(report);
     let mut providers = Vec::with_capacity(members.len());
     for (name, item) in members {
         let path = item.path.clone();
         let name = Word { text: name.text.clone(), variable: None, at: name.at, path };
-        providers.push(provider(name, &item, report));
+        providers.push(provider(name, &item, base, report));
     }
     providers
 }
 
-fn provider(name: Word, item: &Item<'_>, report: &mut Report) -> ProviderFile {
+fn provider(name: Word, item: &Item<'_>, base: &ProviderBlocks, report: &mut Report) -> ProviderFile {
     let mut fields = item.fields(report);
     let mut file = ProviderFile {
         name,
@@ -258,17 +272,46 @@ fn provider(name: Word, item: &Item<'_>, report: &mut Report) -> ProviderFile {
         models: words(&mut fields, "models", report),
         aliases: fields.item("aliases").map(|item| pairs(&item, report)).unwrap_or_default(),
         extra_ca_files: words(&mut fields, "extra_ca_files", report),
-        concurrency: None,
-        queue: None,
+        blocks: ProviderBlocks::read(&mut fields, base, report),
     };
+    if let Some(item) = fields.item("retry_budget") {
+        file.blocks.retry_budget = blocks::retry_budget(&item, base.retry_budget, false, report).0;
+    }
     if let Some(item) = fields.item("concurrency_and_buffer_size") {
+        let bulkhead = &mut file.blocks.bulkhead;
         let mut inner = item.fields(report);
-        file.concurrency = inner.item("concurrency").and_then(|item| item.whole(report, 1, 1_000_000));
-        file.queue = inner.item("buffer_size").and_then(|item| item.whole(report, 0, 1_000_000));
+        let concurrency = inner.item("concurrency").and_then(|item| item.whole(report, 1, 1_000_000));
+        bulkhead.concurrent = concurrency.map(|count| count as u32).or(bulkhead.concurrent);
+        bulkhead.queue = inner.count("buffer_size", 0..=1_000_000, bulkhead.queue, report);
         inner.finish(report, &[]);
     }
     fields.finish(report, &FOREIGN);
+    SAME.iter().for_each(|(own, other)| refuse_both(item, own, other, report));
     file
+}
+
+/// Settings of a provider that Bifrost has under another name.
+const SAME: [([&str; 2], [&str; 2]); 7] = [
+    (["timeouts", "attempt"], ["network_config", "default_request_timeout_in_seconds"]),
+    (["timeouts", "token_gap"], ["network_config", "stream_idle_timeout_in_seconds"]),
+    (["retry", "max_retries"], ["network_config", "max_retries"]),
+    (["retry", "backoff_initial"], ["network_config", "retry_backoff_initial"]),
+    (["retry", "backoff_max"], ["network_config", "retry_backoff_max"]),
+    (["bulkhead", "concurrent"], ["concurrency_and_buffer_size", "concurrency"]),
+    (["bulkhead", "queue"], ["concurrency_and_buffer_size", "buffer_size"]),
+];
+
+/// Refuses a setting that is written under both its names.
+fn refuse_both(item: &Item<'_>, own: &[&str; 2], other: &[&str; 2], report: &mut Report) {
+    let find = |[block, name]: &[&str; 2]| {
+        let node = item.node.member(block)?.member(name)?;
+        (!matches!(node.value, Value::Null)).then_some(node)
+    };
+    if let (Some(_), Some(second)) = (find(own), find(other)) {
+        let message = format!("`{}.{}` and `{}.{}` say the same", own[0], own[1], other[0], other[1]);
+        let path = join(&join(&item.path, other[0]), other[1]);
+        report.error(second.at, &path, message, "keep one of the two");
+    }
 }
 
 fn network(item: &Item<'_>, report: &mut Report) -> NetworkFile {
@@ -283,10 +326,10 @@ fn network(item: &Item<'_>, report: &mut Report) -> NetworkFile {
     let mut file = NetworkFile {
         base_url,
         extra_headers,
-        request_timeout: ms("default_request_timeout_in_seconds", Unit::Seconds, report),
-        token_gap: ms("stream_idle_timeout_in_seconds", Unit::Seconds, report),
+        request_timeout: ms("default_request_timeout_in_seconds", Unit::Seconds, report).map(|(_, ms)| ms),
+        token_gap: ms("stream_idle_timeout_in_seconds", Unit::Seconds, report).map(|(_, ms)| ms),
         idle: ms("keep_alive_timeout_in_seconds", Unit::Seconds, report).map(|(_, ms)| ms),
-        backoff_initial: ms("retry_backoff_initial", Unit::Milliseconds, report),
+        backoff_initial: ms("retry_backoff_initial", Unit::Milliseconds, report).map(|(_, ms)| ms),
         backoff_max: ms("retry_backoff_max", Unit::Milliseconds, report),
         ..NetworkFile::default()
     };

@@ -35,8 +35,7 @@ pub(super) struct Name {
 #[derive(Clone)]
 pub(super) enum Value {
     Null,
-    /// No key takes a boolean, so which one it was does not matter.
-    Bool,
+    Bool(bool),
     Int(i128),
     Float(f64),
     Text(Text),
@@ -63,7 +62,7 @@ impl Value {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "nothing",
-            Value::Bool => "true or false",
+            Value::Bool(_) => "true or false",
             Value::Int(_) | Value::Float(_) => "a number",
             Value::Text(_) => "a string",
             Value::List(_) => "a list",
@@ -83,6 +82,26 @@ impl Node {
         match &self.value {
             Value::Map(members) => members.iter().find(|(own, _)| own.text == name).map(|(_, node)| node),
             _ => None,
+        }
+    }
+
+    /// The value as JSON. What is no JSON number becomes `null`; the reader has refused those before.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Null | Value::Unset => Json::Null,
+            Value::Bool(on) => Json::Bool(*on),
+            Value::Int(number) => match (i64::try_from(*number), u64::try_from(*number)) {
+                (Ok(small), _) => small.into(),
+                (_, Ok(large)) => large.into(),
+                _ => (*number as f64).into(),
+            },
+            Value::Float(number) => (*number).into(),
+            Value::Text(text) => Json::String(text.text.clone()),
+            Value::List(items) => Json::Array(items.iter().map(Node::to_json).collect()),
+            Value::Map(members) => {
+                Json::Object(members.iter().map(|(name, node)| (name.text.clone(), node.to_json())).collect())
+            }
         }
     }
 
@@ -220,8 +239,8 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Value::deserialize(deserializer)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
     }
 
     fn visit_i64<E>(self, value: i64) -> Result<Value, E> {

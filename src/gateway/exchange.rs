@@ -26,8 +26,6 @@ use super::upstream::{self, Broken, By, Call};
 use super::wish::{self, Wish};
 use super::{answer, local, relay, stream};
 
-/// Rough size of a token, before the provider has told; policy learns better figures by model.
-const BYTES_PER_TOKEN: usize = 4;
 
 /// An exchange under way.
 pub struct Exchange<'x> {
@@ -157,7 +155,11 @@ impl State {
             now_us: inbound.started_us,
             deadline_us: inbound.deadline_us,
             stream: wish.stream,
-            est_input_tokens: u32::try_from(inbound.body_len / BYTES_PER_TOKEN).unwrap_or(u32::MAX),
+            body_bytes: inbound.body_len as u64,
+            est_input_tokens: plan
+                .policy
+                .borrow()
+                .estimate_tokens(targets.targets()[0].slot, inbound.body_len as u64),
             client_retries: inbound.client_retries,
         };
         let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
@@ -248,9 +250,10 @@ impl Exchange<'_> {
     }
 
     /// The model to ask a target for, where it differs from what the body says.
-    pub fn model_at(&self, target: u8) -> Option<&str> {
+    pub fn model_at(&self, attempt: &Attempt) -> Option<&str> {
         let config = &self.state.plan.live.plan;
-        match self.state.sources.get(usize::from(target))? {
+        let target = self.state.flight.chain().targets().get(usize::from(attempt.target))?;
+        match self.state.sources.get(usize::from(target.place))? {
             Source::Chain(index) => {
                 self.state.chain.get(config, &self.state.wish.model, usize::from(*index))?.model
             }
@@ -307,7 +310,7 @@ impl Exchange<'_> {
                 Some(gather) => gather,
                 None => return Ended::Gone,
             };
-            let model = self.model_at(attempt.target);
+            let model = self.model_at(attempt);
             let made = outbound::prepare(
                 &mut gather,
                 self.inbound,
@@ -408,7 +411,7 @@ impl Exchange<'_> {
     pub fn push_facts(&self, out: &mut Vec<u8>, attempt: &Attempt, overhead_us: u64) {
         let provider = &self.state.plan.live.plan.providers[usize::from(attempt.provider.0)];
         field(out, "x-sluice-provider", provider.name.as_bytes());
-        let model = self.model_at(attempt.target).unwrap_or(&self.state.wish.model);
+        let model = self.model_at(attempt).unwrap_or(&self.state.wish.model);
         if self.inbound.api != Api::Other && model.bytes().all(|b| (b' '..0x7f).contains(&b)) {
             field(out, "x-sluice-model", model.as_bytes());
         }

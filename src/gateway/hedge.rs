@@ -152,7 +152,7 @@ impl Exchange<'_> {
         let plan = self.state.plan.clone();
         let attempt = self.state.flight.hedge(&mut plan.policy.borrow_mut(), clock::now_us())?;
         let mut gather = Box::new(Gather::new(Buf::default(), body));
-        let model = self.model_at(attempt.target);
+        let model = self.model_at(&attempt);
         let made = outbound::prepare(
             &mut gather,
             self.inbound,

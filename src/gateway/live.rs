@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use rustls::ClientConfig;
 
 use crate::config::{Dialect, Plan, Provider, Scheme};
+use crate::meter::price::PriceList;
 use crate::net::dial::Destination;
 use crate::net::tls::{self, CaError};
 use crate::policy;
@@ -95,7 +96,11 @@ impl Live {
                 heads: heads(provider),
             });
         }
-        let settings = Arc::new(policy::Settings::from_plan(&plan));
+        let prices = previous.map_or_else(
+            || policy::estimate::PriceSource::new(PriceList::shipped()),
+            |old| old.settings.prices.clone(),
+        );
+        let settings = Arc::new(policy::Settings::from_plan(&plan, prices));
         let shared = match previous {
             Some(old) if settings.fits_cells_of(&old.settings) && same_ends(&old.plan, &plan) => {
                 old.shared.clone()

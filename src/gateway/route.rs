@@ -53,7 +53,8 @@ pub fn targets(
 ) -> policy::Chain {
     let config = &plan.live.plan;
     let policy = plan.policy.borrow();
-    let mut targets = policy::Chain::new(policy::PolicyId(0));
+    let body_bytes = inbound.body_len as u64;
+    let mut targets = policy::empty_chain(config, chain);
     let mut add = |target: config::TargetRef<'_>, asked: &str, source: Source| {
         let provider = config.provider(target.provider);
         if !outbound::can_serve(inbound, provider.dialect) {
@@ -66,8 +67,7 @@ pub fn targets(
             return;
         }
         let at = targets.len();
-        let keys = policy::keys_for(provider, model);
-        if targets.push(policy::TargetRef { keys, ..policy::TargetRef::new(id, slot) }) {
+        if targets.push(policy::target_of(&policy, config, &target, asked, body_bytes)) {
             sources[at] = source;
         }
     };

@@ -29,27 +29,26 @@
 //! active health checks, which would cost tokens.
 
 use super::random::Random;
-use super::settings::SECOND_US;
 use super::sync::{AtomicU64, Ordering, Padded};
 use super::window::{Entry, Tally, Window, tally_of};
+use crate::config::defaults;
 
-/// When a breaker opens and how it closes.
+/// When a breaker opens and how it closes. The defaults and their reasons stand in [`crate::config::defaults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSettings {
-    /// Failures in a row that open it. 5: Envoy's number; fewer would open on one bad second of a busy target.
+    /// Failures in a row that open it.
     pub failures_in_row: u32,
-    /// Share of failures within 10 s that opens it, percent. 50: below it, sending on is worth more than not.
+    /// Share of failures within 10 s that opens it, percent.
     pub failure_percent: u32,
-    /// Calls within 10 s below which no share is taken. 20: fewer make a share of nothing.
+    /// Calls within 10 s below which no share is taken.
     pub calls_min: u32,
     /// A call whose first content took longer is slow, microseconds. `None`: latency is no fault.
     pub slow_call_us: Option<u64>,
     /// Share of slow calls within 10 s that opens it, percent.
     pub slow_percent: u32,
-    /// Input tokens of large prompts burnt in failed calls within 10 s that open it. 500,000 is 1.50 dollars at 3
-    /// dollars a million. `None`: failures all weigh the same.
+    /// Input tokens of large prompts burnt in failed calls within 10 s that open it. `None`: failures all weigh the same.
     pub tokens_burnt_max: Option<u64>,
-    /// Share of failures below which burnt tokens do not open it, percent. 20: twice what the retry budget carries.
+    /// Share of failures below which burnt tokens do not open it, percent.
     pub tokens_failure_percent: u32,
     /// First open time, microseconds; doubled for each further one.
     pub open_min_us: u64,
@@ -62,16 +61,16 @@ pub struct BreakerSettings {
 impl Default for BreakerSettings {
     fn default() -> Self {
         BreakerSettings {
-            failures_in_row: 5,
-            failure_percent: 50,
-            calls_min: 20,
+            failures_in_row: defaults::BREAKER_FAILURES_IN_ROW,
+            failure_percent: defaults::BREAKER_FAILURE_PERCENT,
+            calls_min: defaults::BREAKER_CALLS_MIN,
             slow_call_us: None,
-            slow_percent: 50,
-            tokens_burnt_max: Some(500_000),
-            tokens_failure_percent: 20,
-            open_min_us: SECOND_US,
-            open_max_us: 30 * SECOND_US,
-            ramp_us: 10 * SECOND_US,
+            slow_percent: defaults::BREAKER_SLOW_PERCENT,
+            tokens_burnt_max: Some(defaults::BREAKER_TOKENS_BURNT),
+            tokens_failure_percent: defaults::BREAKER_TOKENS_FAILURE_PERCENT,
+            open_min_us: defaults::BREAKER_OPEN_MIN_MS * 1000,
+            open_max_us: defaults::BREAKER_OPEN_MAX_MS * 1000,
+            ramp_us: defaults::BREAKER_RAMP_MS * 1000,
         }
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const S: u64 = SECOND_US;
+const S: u64 = super::super::settings::SECOND_US;
 
 struct Bench {
     breaker: Breaker,

@@ -28,24 +28,29 @@
 
 use super::settings::SECOND_US;
 use super::sync::{AtomicU64, Ordering, PerCore, per_core, sum};
+use crate::config::defaults;
 
 /// What can be spent, in thousandths of a call.
 const CALL: u64 = 1_000;
 
-/// How much may be sent again.
+/// How much may be sent again. The defaults and their reasons stand in [`crate::config::defaults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetSettings {
-    /// Extra calls a hundred requests earn. 10: Google SRE's figure for a client.
+    /// Extra calls a hundred requests earn.
     pub percent: u32,
-    /// Extra calls a second that low traffic may make, 0 for none. 3: a laptop's build still gets its retries.
+    /// Extra calls a second that low traffic may make, 0 for none.
     pub floor_per_second: u32,
-    /// Extra calls that may be saved up. 30: ten seconds of the floor.
+    /// Extra calls that may be saved up.
     pub burst: u32,
 }
 
 impl Default for BudgetSettings {
     fn default() -> Self {
-        BudgetSettings { percent: 10, floor_per_second: 3, burst: 30 }
+        BudgetSettings {
+            percent: defaults::RETRY_BUDGET_PERCENT,
+            floor_per_second: defaults::RETRY_BUDGET_PER_SECOND,
+            burst: defaults::RETRY_BUDGET_BURST,
+        }
     }
 }
 

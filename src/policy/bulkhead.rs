@@ -16,24 +16,29 @@
 //! Reference: Nygard, Release It! (bulkheads); Google SRE, Addressing Cascading Failures (short queues).
 
 use super::sync::{AtomicU64, Ordering};
+use crate::config::defaults;
 
 /// How often a waiting exchange asks again, microseconds. 5 ms: well below what a caller of a model can notice.
 pub const POLL_US: u64 = 5_000;
 
-/// How many calls at a time.
+/// How many calls at a time. The defaults and their reasons stand in [`crate::config::defaults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BulkheadSettings {
     /// Calls at a time, over all cores; `None`: no cap.
     pub concurrent_max: Option<u32>,
     /// Exchanges that may wait for a place.
     pub queue_max: u32,
-    /// How long they may wait, microseconds. 100 ms: longer queues hide overload instead of showing it.
+    /// How long they may wait, microseconds.
     pub queue_wait_us: u64,
 }
 
 impl Default for BulkheadSettings {
     fn default() -> Self {
-        BulkheadSettings { concurrent_max: None, queue_max: 64, queue_wait_us: 100_000 }
+        BulkheadSettings {
+            concurrent_max: None,
+            queue_max: defaults::BULKHEAD_QUEUE,
+            queue_wait_us: defaults::BULKHEAD_QUEUE_WAIT_MS * 1000,
+        }
     }
 }
 

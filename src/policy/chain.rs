@@ -17,6 +17,8 @@ pub struct TargetRef {
     pub group: u8,
     /// Share among equals, any unit.
     pub weight: u32,
+    /// Position in the chain as it was made; a balancer changes the order and not this.
+    pub place: u8,
     /// Context window in tokens; 0 when unknown.
     pub context_tokens: u32,
     /// Price of an input token in nano-dollars; `None` when unpriced.
@@ -26,7 +28,16 @@ pub struct TargetRef {
 impl TargetRef {
     /// A target with nothing known but where it is.
     pub fn new(provider: ProviderId, slot: SlotId) -> Self {
-        TargetRef { provider, slot, keys: !0, group: 0, weight: 1, context_tokens: 0, input_nano_usd: None }
+        TargetRef {
+            provider,
+            slot,
+            keys: !0,
+            group: 0,
+            weight: 1,
+            place: 0,
+            context_tokens: 0,
+            input_nano_usd: None,
+        }
     }
 }
 
@@ -59,12 +70,12 @@ impl Chain {
         chain
     }
 
-    /// Adds a target at the end; false when the chain is full.
+    /// Adds a target at the end, which gives it its place; false when the chain is full.
     pub fn push(&mut self, target: TargetRef) -> bool {
         if self.len() == CHAIN_MAX {
             return false;
         }
-        self.targets[self.len()] = target;
+        self.targets[self.len()] = TargetRef { place: self.len, ..target };
         self.len += 1;
         true
     }

@@ -9,38 +9,16 @@
 //! passes the text checks. A failed check does not open a breaker (the target answered), but the fallback it causes is
 //! charged to the target like any other.
 //!
-//! Everything is compiled when the plan is; a check that cannot be compiled is a config error. Patterns run in time linear
-//! in the text (the `regex` crate). Schemas are read as given, and references to other documents are not fetched.
+//! Checks come compiled from the plan ([`crate::config::Check`]): one that cannot be is an error of the file.
 //!
 //! Leaves out: judging by another model.
 
-use regex::Regex;
 use serde_json::Value;
+
+use crate::config::{Check, Plan};
 
 /// Text of an answer longer than this is not parsed as JSON: 8 MiB, the largest event elsewhere.
 pub const TEXT_BYTES_MAX: usize = 8 << 20;
-
-/// One check as configured.
-#[derive(Debug, Clone, PartialEq)]
-pub enum CheckSpec {
-    /// The answer ended by itself: not at the token limit, not by a filter.
-    Finished,
-    /// The text has at least this many characters, white space at its ends not counted.
-    MinLength(usize),
-    /// The text is one JSON value.
-    Json,
-    /// The text is JSON that is valid under this schema.
-    JsonSchema(Value),
-    /// The pattern is found in the text.
-    Matches(String),
-    /// The text is JSON with a number at this pointer (RFC 6901) that is at least `min`.
-    Confidence {
-        /// Where the number is.
-        pointer: String,
-        /// The least that is accepted.
-        min: f64,
-    },
-}
 
 /// Which check refused an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,41 +75,7 @@ pub struct WholeAnswer<'a> {
     pub text: &'a str,
 }
 
-/// A check that cannot be compiled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CheckError {
-    /// The pattern; with what is wrong with it.
-    Pattern(String),
-    /// The schema; with what is wrong with it.
-    Schema(String),
-    /// A pointer must be empty or start with a slash.
-    Pointer(String),
-}
-
-impl std::fmt::Display for CheckError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            CheckError::Pattern(why) => write!(f, "the pattern does not compile: {why}"),
-            CheckError::Schema(why) => write!(f, "the schema does not compile: {why}"),
-            CheckError::Pointer(pointer) => {
-                write!(f, "`{pointer}` is no JSON pointer; write it as `/confidence`")
-            }
-        }
-    }
-}
-
-impl std::error::Error for CheckError {}
-
-enum Check {
-    Finished,
-    MinLength(usize),
-    Json,
-    Schema(Box<jsonschema::Validator>),
-    Matches(Box<Regex>),
-    Confidence { pointer: Box<str>, min: f64 },
-}
-
-/// The checks of one route, compiled.
+/// The checks of one route.
 pub struct Checks {
     list: Box<[Check]>,
 }
@@ -143,9 +87,15 @@ impl std::fmt::Debug for Checks {
 }
 
 impl Checks {
-    /// Compiles the checks of a route.
-    pub fn compile(specs: &[CheckSpec]) -> Result<Checks, CheckError> {
-        Ok(Checks { list: specs.iter().map(compile).collect::<Result<_, _>>()? })
+    /// These checks.
+    pub fn new(checks: &[Check]) -> Checks {
+        Checks { list: checks.into() }
+    }
+
+    /// The checks of every route of a plan, by [`super::PolicyId`]; the first are those of chains without a route.
+    pub fn of_plan(plan: &Plan) -> Box<[Checks]> {
+        let routes = plan.routes.iter().map(|route| Checks::new(&route.checks));
+        std::iter::once(Checks::new(&plan.route_defaults.checks)).chain(routes).collect()
     }
 
     /// True when the route has none: answers need not be buffered.
@@ -158,14 +108,16 @@ impl Checks {
         let mut parsed: Option<Option<Value>> = None;
         for check in &self.list {
             match check {
-                Check::Finished => match answer.finish {
+                Check::FinishReason => match answer.finish {
                     Finish::Length | Finish::Filter => return Err(Refused::Unfinished),
                     Finish::Stop | Finish::Tools | Finish::Unknown => continue,
                 },
                 _ if answer.finish == Finish::Tools => continue,
-                Check::MinLength(min) => ok(answer.text.trim().chars().count() >= *min, Refused::TooShort)?,
-                Check::Matches(pattern) => ok(pattern.is_match(answer.text), Refused::NoMatch)?,
-                Check::Json | Check::Schema(_) | Check::Confidence { .. } => {
+                Check::MinLength(min) => {
+                    ok(answer.text.trim().chars().count() >= *min as usize, Refused::TooShort)?;
+                }
+                Check::Regex(pattern) => ok(pattern.is_match(answer.text), Refused::NoMatch)?,
+                Check::Json | Check::JsonSchema(_) | Check::Confidence { .. } => {
                     let parsed = parsed.get_or_insert_with(|| parse(answer.text));
                     judge_json(check, parsed.as_ref().ok_or(Refused::NotJson)?)?;
                 }
@@ -175,35 +127,13 @@ impl Checks {
     }
 }
 
-fn compile(spec: &CheckSpec) -> Result<Check, CheckError> {
-    Ok(match spec {
-        CheckSpec::Finished => Check::Finished,
-        CheckSpec::MinLength(min) => Check::MinLength(*min),
-        CheckSpec::Json => Check::Json,
-        CheckSpec::JsonSchema(schema) => {
-            let validator =
-                jsonschema::validator_for(schema).map_err(|e| CheckError::Schema(e.to_string()))?;
-            Check::Schema(Box::new(validator))
-        }
-        CheckSpec::Matches(pattern) => {
-            Check::Matches(Box::new(Regex::new(pattern).map_err(|e| CheckError::Pattern(e.to_string()))?))
-        }
-        CheckSpec::Confidence { pointer, min } => {
-            if !pointer.is_empty() && !pointer.starts_with('/') {
-                return Err(CheckError::Pointer(pointer.clone()));
-            }
-            Check::Confidence { pointer: pointer.as_str().into(), min: *min }
-        }
-    })
-}
-
 fn parse(text: &str) -> Option<Value> {
     (text.len() <= TEXT_BYTES_MAX).then(|| serde_json::from_str(text).ok()).flatten()
 }
 
 fn judge_json(check: &Check, value: &Value) -> Result<(), Refused> {
     match check {
-        Check::Schema(schema) => ok(schema.is_valid(value), Refused::Schema),
+        Check::JsonSchema(schema) => ok(schema.is_valid(value), Refused::Schema),
         Check::Confidence { pointer, min } => {
             let number = value.pointer(pointer).and_then(Value::as_f64);
             ok(number.is_some_and(|n| n >= *min), Refused::LowConfidence)
@@ -222,11 +152,11 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn judge(spec: CheckSpec, finish: Finish, text: &str) -> Result<(), Refused> {
-        Checks::compile(&[spec]).expect("compiles").judge(&WholeAnswer { finish, text })
+    fn judge(spec: Check, finish: Finish, text: &str) -> Result<(), Refused> {
+        Checks::new(&[spec]).judge(&WholeAnswer { finish, text })
     }
 
-    fn text(spec: CheckSpec, text: &str) -> Result<(), Refused> {
+    fn text(spec: Check, text: &str) -> Result<(), Refused> {
         judge(spec, Finish::Stop, text)
     }
 
@@ -239,33 +169,34 @@ mod tests {
             (Finish::Length, Err(Refused::Unfinished)),
             (Finish::Filter, Err(Refused::Unfinished)),
         ] {
-            assert_eq!(judge(CheckSpec::Finished, finish, ""), expected);
+            assert_eq!(judge(Check::FinishReason, finish, ""), expected);
         }
     }
 
     #[test]
     fn length_is_counted_in_characters_without_the_white_space_around() {
-        assert_eq!(text(CheckSpec::MinLength(3), " äöü\n"), Ok(()));
-        assert_eq!(text(CheckSpec::MinLength(4), " äöü\n"), Err(Refused::TooShort));
+        assert_eq!(text(Check::MinLength(3), " äöü\n"), Ok(()));
+        assert_eq!(text(Check::MinLength(4), " äöü\n"), Err(Refused::TooShort));
     }
 
     #[test]
     fn json_means_one_value_and_nothing_around_it() {
-        assert_eq!(text(CheckSpec::Json, " {\"a\": 1}\n"), Ok(()));
+        assert_eq!(text(Check::Json, " {\"a\": 1}\n"), Ok(()));
         for bad in ["", "{\"a\": 1", "{} {}", "```json\n{}\n```", "Sure! {}"] {
-            assert_eq!(text(CheckSpec::Json, bad), Err(Refused::NotJson), "{bad}");
+            assert_eq!(text(Check::Json, bad), Err(Refused::NotJson), "{bad}");
         }
         let large = format!("\"{}\"", "a".repeat(TEXT_BYTES_MAX - 1));
-        assert_eq!(text(CheckSpec::Json, &large[1..]), Err(Refused::NotJson));
-        assert_eq!(text(CheckSpec::Json, &large), Err(Refused::NotJson), "one past the largest");
-        assert_eq!(text(CheckSpec::Json, &format!("\"{}\"", "a".repeat(TEXT_BYTES_MAX - 2))), Ok(()));
+        assert_eq!(text(Check::Json, &large[1..]), Err(Refused::NotJson));
+        assert_eq!(text(Check::Json, &large), Err(Refused::NotJson), "one past the largest");
+        assert_eq!(text(Check::Json, &format!("\"{}\"", "a".repeat(TEXT_BYTES_MAX - 2))), Ok(()));
     }
 
     #[test]
     fn a_schema_refuses_another_shape() {
-        let schema = CheckSpec::JsonSchema(json!({
+        let schema = Check::json_schema(&json!({
             "type": "object", "required": ["verdict"], "properties": {"verdict": {"enum": ["keep", "drop"]}}
-        }));
+        }))
+        .unwrap();
         assert_eq!(text(schema.clone(), r#"{"verdict": "keep"}"#), Ok(()));
         assert_eq!(text(schema.clone(), r#"{"verdict": "maybe"}"#), Err(Refused::Schema));
         assert_eq!(text(schema, "keep"), Err(Refused::NotJson));
@@ -273,7 +204,7 @@ mod tests {
 
     #[test]
     fn confidence_is_a_number_at_its_place() {
-        let sure = CheckSpec::Confidence { pointer: "/meta/confidence".into(), min: 0.8 };
+        let sure = Check::confidence("/meta/confidence", 0.8).unwrap();
         assert_eq!(text(sure.clone(), r#"{"meta": {"confidence": 0.8}}"#), Ok(()));
         for bad in [r#"{"meta": {"confidence": 0.79}}"#, r#"{"meta": {"confidence": "0.9"}}"#, "{}"] {
             assert_eq!(text(sure.clone(), bad), Err(Refused::LowConfidence), "{bad}");
@@ -282,36 +213,25 @@ mod tests {
 
     #[test]
     fn a_pattern_is_searched_anywhere() {
-        assert_eq!(text(CheckSpec::Matches(r"(?m)^PASS|FAIL$".into()), "so\nPASS: 3"), Ok(()));
-        assert_eq!(text(CheckSpec::Matches("PASS".into()), "FAIL"), Err(Refused::NoMatch));
+        assert_eq!(text(Check::regex(r"(?m)^PASS|FAIL$").unwrap(), "so\nPASS: 3"), Ok(()));
+        assert_eq!(text(Check::regex("PASS").unwrap(), "FAIL"), Err(Refused::NoMatch));
     }
 
     #[test]
     fn an_answer_that_calls_tools_has_no_text_to_judge() {
-        for spec in [CheckSpec::Json, CheckSpec::MinLength(10), CheckSpec::Matches("x".into())] {
+        for spec in [Check::Json, Check::MinLength(10), Check::regex("x").unwrap()] {
             assert_eq!(judge(spec, Finish::Tools, ""), Ok(()));
         }
     }
 
-    #[test]
-    fn what_cannot_be_compiled_is_a_config_error() {
-        let compile = |spec| Checks::compile(&[spec]).expect_err("must not compile");
-        assert!(matches!(compile(CheckSpec::Matches("(".into())), CheckError::Pattern(_)));
-        assert!(matches!(compile(CheckSpec::JsonSchema(json!({"type": 7}))), CheckError::Schema(_)));
-        let elsewhere = json!({"$ref": "http://192.0.2.1/other.json"});
-        assert!(matches!(compile(CheckSpec::JsonSchema(elsewhere)), CheckError::Schema(_)));
-        let pointer = CheckSpec::Confidence { pointer: "confidence".into(), min: 0.5 };
-        assert!(compile(pointer).to_string().contains("/confidence"));
-    }
-
     proptest! {
         #[test]
-        fn no_text_makes_a_check_panic(body in ".{0,200}", min in 0usize..50) {
-            let checks = Checks::compile(&[
-                CheckSpec::Finished,
-                CheckSpec::MinLength(min),
-                CheckSpec::Confidence { pointer: "/c".into(), min: 0.5 },
-            ]).expect("compiles");
+        fn no_text_makes_a_check_panic(body in ".{0,200}", min in 0u32..50) {
+            let checks = Checks::new(&[
+                Check::FinishReason,
+                Check::MinLength(min),
+                Check::confidence("/c", 0.5).unwrap(),
+            ]);
             let judged = checks.judge(&WholeAnswer { finish: Finish::Unknown, text: &body });
             prop_assert!(judged.is_err() || serde_json::from_str::<Value>(&body).is_ok());
         }

@@ -9,19 +9,39 @@ use super::budget::BudgetSettings;
 use super::bulkhead::BulkheadSettings;
 use super::chain::{Chain, TargetRef};
 use super::cooldown::CooldownSettings;
+use super::estimate::{ModelFacts, Price, PriceSource, Rates};
+use super::hedge::HedgeSettings;
+use super::idempotency::{IdempotencySettings, RUNNING_MORE_US};
 use super::ids::PolicyId;
 use super::settings::{
-    KEYS_MAX, KeySettings, ProviderSettings, RetrySettings, RoutePolicy, Settings, Timeouts,
+    KEYS_MAX, KeySettings, ProviderSettings, RetrySettings, RoutePolicy, RouteTimeouts, Settings, Timeouts,
 };
 use super::state::Core;
-use crate::config::{self, Plan};
+use super::step::StepSettings;
+use crate::config::{self, Plan, RouteId};
 
 impl Settings {
-    /// Compiles a plan. Keys beyond [`KEYS_MAX`] of one provider are left out.
-    pub fn from_plan(plan: &Plan) -> Settings {
+    /// Compiles a plan. What the plan does not price, `prices` does. Keys beyond [`KEYS_MAX`] of one provider are left
+    /// out.
+    pub fn from_plan(plan: &Plan, prices: PriceSource) -> Settings {
+        let of_none = RoutePolicy {
+            balance: balance(plan.route_defaults.balance),
+            hedge: plan.route_defaults.hedge.map(hedge),
+            timeouts: RouteTimeouts::NONE,
+        };
+        let facts = plan.slots.iter().zip(&plan.facts).map(|(slot, own)| {
+            let listed = slot
+                .model
+                .as_deref()
+                .and_then(|model| prices.price(&plan.provider(slot.provider).name, model));
+            facts(own, listed)
+        });
         Settings {
-            exchange_total_us: plan.timeouts.total_ms.saturating_mul(1000),
-            policies: vec![RoutePolicy { balance: Balance::Weighted, hedge: None }],
+            exchange_total_us: us(plan.timeouts.total_ms),
+            policies: std::iter::once(of_none).chain(plan.routes.iter().map(route)).collect(),
+            facts: facts.collect(),
+            prices,
+            retry_nano_usd_per_minute: plan.retry_cost_nano_usd_per_minute,
             ..Settings::new(plan.providers.iter().map(provider).collect())
         }
     }
@@ -46,43 +66,173 @@ fn provider(p: &config::Provider) -> ProviderSettings {
         timeouts: timeouts(&p.timeouts),
         retry: RetrySettings {
             max_retries: p.retry.max_retries.map(|n| n.min(255) as u8),
-            backoff_initial_us: p.retry.backoff_initial_ms.saturating_mul(1000),
-            backoff_max_us: p.retry.backoff_max_ms.saturating_mul(1000),
+            backoff_initial_us: us(p.retry.backoff_initial_ms),
+            backoff_max_us: us(p.retry.backoff_max_ms),
         },
-        cooldown: CooldownSettings::RATE,
-        breaker: BreakerSettings::default(),
-        budget: BudgetSettings::default(),
+        cooldown: CooldownSettings {
+            initial_us: us(p.cooldown.initial_ms),
+            max_us: us(p.cooldown.max_ms),
+            cap_us: us(p.cooldown.cap_ms),
+            ..CooldownSettings::RATE
+        },
+        breaker: breaker(&p.breaker),
+        budget: BudgetSettings {
+            percent: p.retry_budget.percent,
+            floor_per_second: p.retry_budget.per_second,
+            burst: p.retry_budget.burst,
+        },
         bulkhead: BulkheadSettings {
-            concurrent_max: p.concurrency,
-            queue_max: p.queue.unwrap_or(BulkheadSettings::default().queue_max),
-            ..BulkheadSettings::default()
+            concurrent_max: p.bulkhead.concurrent,
+            queue_max: p.bulkhead.queue,
+            queue_wait_us: us(p.bulkhead.queue_wait_ms),
         },
+    }
+}
+
+/// Milliseconds as microseconds.
+fn us(ms: u64) -> u64 {
+    ms.saturating_mul(1000)
+}
+
+fn breaker(b: &config::Breaker) -> BreakerSettings {
+    BreakerSettings {
+        failures_in_row: b.failures_in_row,
+        failure_percent: b.failure_percent,
+        calls_min: b.calls_min,
+        slow_call_us: b.slow_call_ms.map(us),
+        slow_percent: b.slow_percent,
+        tokens_burnt_max: b.tokens_burnt,
+        tokens_failure_percent: b.tokens_failure_percent,
+        open_min_us: us(b.open_min_ms),
+        open_max_us: us(b.open_max_ms),
+        ramp_us: us(b.ramp_ms),
     }
 }
 
 fn timeouts(t: &config::Timeouts) -> Timeouts {
     Timeouts {
-        connect_us: t.connect_ms.saturating_mul(1000),
-        first_token_us: t.first_token_ms.saturating_mul(1000),
-        token_gap_us: t.token_gap_ms.saturating_mul(1000),
-        total_us: t.total_ms.saturating_mul(1000),
-        attempt_us: t.attempt_ms.map(|ms| ms.saturating_mul(1000)),
+        connect_us: us(t.connect_ms),
+        first_token_us: us(t.first_token_ms),
+        token_gap_us: us(t.token_gap_ms),
+        total_us: us(t.total_ms),
+        attempt_us: t.attempt_ms.map(us),
     }
 }
 
-/// The chain of a request for the model `asked`, as `plan` resolved it. Target `i` of the flight is target `i` of
-/// `resolved`, unless a balancer reorders equals. Does not allocate once each pair has been met.
-pub fn chain_of(core: &Core, plan: &Plan, asked: &str, resolved: &config::Chain) -> Chain {
-    let mut chain = Chain::new(PolicyId(0));
+fn route(r: &config::Route) -> RoutePolicy {
+    RoutePolicy {
+        balance: balance(r.balance),
+        hedge: r.hedge.map(hedge),
+        timeouts: RouteTimeouts {
+            connect_us: r.timeouts.connect_ms.map(us),
+            first_token_us: r.timeouts.first_token_ms.map(us),
+            token_gap_us: r.timeouts.token_gap_ms.map(us),
+            total_us: r.timeouts.total_ms.map(us),
+            attempt_us: r.timeouts.attempt_ms.map(us),
+        },
+    }
+}
+
+fn balance(b: config::Balance) -> Balance {
+    match b {
+        config::Balance::Weighted => Balance::Weighted,
+        config::Balance::Latency => Balance::PeakEwma,
+    }
+}
+
+fn hedge(h: config::Hedge) -> HedgeSettings {
+    HedgeSettings { percent_max: h.percent, delay_min_us: us(h.delay_min_ms) }
+}
+
+/// What is known of a model: the file's word before the list's.
+fn facts(own: &config::Facts, listed: Option<Price>) -> ModelFacts {
+    let price = own.price.map(|p| Price {
+        rates: Rates {
+            input: p.input,
+            cache_read: p.cache_read,
+            cache_write: p.cache_write,
+            output: p.output,
+        },
+        large: None,
+        context_tokens: 0,
+    });
+    let window = listed.map_or(0, |price| price.context_tokens);
+    ModelFacts { price: price.or(listed), context_tokens: own.context_tokens.unwrap_or(window) }
+}
+
+/// What one step may lose; `None`: the plan does not bound steps.
+pub fn step_settings(plan: &Plan) -> Option<StepSettings> {
+    plan.step_budget.map(|step| StepSettings {
+        failures_max: step.failures,
+        nano_usd_max: step.nano_usd,
+        time_max_us: step.time_ms.map(us),
+    })
+}
+
+/// How long answers are kept for repeated keys; `None`: off. The bound in bytes is for who keeps them.
+pub fn idempotency_settings(plan: &Plan) -> Option<IdempotencySettings> {
+    let longest_ms = plan.routes.iter().filter_map(|route| route.timeouts.total_ms).max().unwrap_or(0);
+    plan.idempotency.map(|own| IdempotencySettings {
+        entries_max: own.entries as usize,
+        keep_us: us(own.keep_ms),
+        running_max_us: us(plan.timeouts.total_ms.max(longest_ms)).saturating_add(RUNNING_MORE_US),
+    })
+}
+
+/// The policy of a route: of chains without one, the first.
+pub fn policy_of(route: Option<RouteId>) -> PolicyId {
+    PolicyId(route.map_or(0, |route| route.0.saturating_add(1)))
+}
+
+/// The chain of a request for the model `asked`, as `plan` resolved it: target number `place` is that target of
+/// `resolved`. `body_bytes` is the size of the request, for prices that depend on it. Does not allocate once each pair
+/// has been met.
+pub fn chain_of(core: &Core, plan: &Plan, asked: &str, resolved: &config::Chain, body_bytes: u64) -> Chain {
+    let mut chain = empty_chain(plan, resolved);
     for target in resolved.iter(plan, asked) {
-        let model = target.model.unwrap_or(asked);
-        let slot = core.slot(target.provider, model.as_bytes());
-        let keys = keys_for(plan.provider(target.provider), model);
-        if !chain.push(TargetRef { keys, ..TargetRef::new(target.provider, slot) }) {
+        if !chain.push(target_of(core, plan, &target, asked, body_bytes)) {
             break;
         }
     }
     chain
+}
+
+/// The chain of a request before its targets: with its policy and the answer that closes it.
+pub fn empty_chain(plan: &Plan, resolved: &config::Chain) -> Chain {
+    let route = resolved.route().and_then(|id| plan.routes.get(usize::from(id.0)));
+    let static_answer = route.and_then(|route| route.static_answer);
+    let mut chain = Chain::new(policy_of(resolved.route()));
+    chain.static_answer = static_answer;
+    chain
+}
+
+/// One target of a chain, for a client that asked for `asked`.
+pub fn target_of(
+    core: &Core,
+    plan: &Plan,
+    target: &config::TargetRef<'_>,
+    asked: &str,
+    body_bytes: u64,
+) -> TargetRef {
+    let model = target.model.unwrap_or(asked);
+    let provider = plan.provider(target.provider);
+    let slot = core.slot(target.provider, model.as_bytes());
+    let settings = core.settings();
+    let own = |slot: config::SlotId| settings.facts.get(usize::from(slot.0));
+    let facts = core.facts_or(slot, || match own(target.slot) {
+        Some(facts) if plan.slots[usize::from(target.slot.0)].model.is_some() => *facts,
+        _ => facts(&config::Facts::default(), settings.prices.price(&provider.name, model)),
+    });
+    TargetRef {
+        keys: keys_for(provider, model),
+        group: target.group,
+        weight: target.weight,
+        context_tokens: facts.context_tokens,
+        input_nano_usd: facts
+            .price
+            .map(|price| price.input_nano_usd(u64::from(core.estimate_tokens(slot, body_bytes)))),
+        ..TargetRef::new(target.provider, slot)
+    }
 }
 
 /// The keys of `provider` that may be used for `model`, one bit each; all ones for a provider that needs none.
@@ -99,13 +249,42 @@ pub fn keys_for(provider: &config::Provider, model: &str) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Ask, Flight, KeyId, ProviderId, Shared, Step};
+    use super::super::estimate::Prices;
+    use super::super::{Ask, Flight, KeyId, Outcome, ProviderId, Shared, StaticId, Step, Success};
     use super::*;
     use crate::config::Loader;
 
     fn plan(text: &str) -> Plan {
         let loader = Loader { file: Some("t.yaml".into()), ..Loader::default() };
-        loader.load_text(text, &|_| Some("key".to_owned())).unwrap()
+        loader.load_text(text, &|_| Some("key".to_owned())).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn settings(text: &str) -> Settings {
+        Settings::from_plan(&plan(text), PriceSource::default())
+    }
+
+    /// A list that knows two models of one provider.
+    struct List;
+
+    impl Prices for List {
+        fn price(&self, provider: &str, model: &str) -> Option<Price> {
+            let input = match (provider, model) {
+                ("openai", "gpt-4o-mini") => 150_000,
+                ("openai", "gpt-5") => 1_250_000,
+                _ => return None,
+            };
+            let rates = Rates { input, output: 8 * input, ..Rates::default() };
+            Some(Price { rates, large: None, context_tokens: 128_000 })
+        }
+    }
+
+    fn core_of(plan: &Plan) -> Core {
+        let settings = Arc::new(Settings::from_plan(plan, PriceSource::new(List)));
+        Core::new(Arc::clone(&settings), Arc::new(Shared::new(&settings, 1)), 0, 1)
+    }
+
+    fn chain(core: &Core, plan: &Plan, asked: &str) -> Chain {
+        chain_of(core, plan, asked, &plan.resolve(asked).unwrap(), 4_000)
     }
 
     const TWO: &str = "
@@ -123,7 +302,7 @@ fallbacks:
 
     #[test]
     fn a_plans_numbers_arrive_in_microseconds() {
-        let settings = Settings::from_plan(&plan(TWO));
+        let settings = settings(TWO);
         let openai = &settings.providers[0];
         assert_eq!(openai.timeouts.attempt_us, Some(8_000_000));
         assert_eq!((openai.timeouts.connect_us, openai.timeouts.token_gap_us), (2_000_000, 120_000_000));
@@ -135,15 +314,13 @@ fallbacks:
     #[test]
     fn a_resolved_model_walks_the_chain_of_the_file() {
         let plan = plan(TWO);
-        let settings = Arc::new(Settings::from_plan(&plan));
-        let mut core = Core::new(Arc::clone(&settings), Arc::new(Shared::new(&settings, 1)), 0, 1);
-        let chain =
-            chain_of(&core, &plan, "openai/gpt-4o-mini", &plan.resolve("openai/gpt-4o-mini").unwrap());
-        assert_eq!(chain.targets().iter().map(|t| t.provider.0).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(chain.targets()[0].keys, 0b11);
-        let chain = chain_of(&core, &plan, "openai/gpt-5", &plan.resolve("openai/gpt-5").unwrap());
-        assert_eq!(chain.targets()[0].keys, 0b10, "a key is used for its models only");
-        let Step::Attempt(attempt) = Flight::begin(&mut core, chain, Ask::default()).next(&mut core, 0)
+        let mut core = core_of(&plan);
+        let first = chain(&core, &plan, "openai/gpt-4o-mini");
+        assert_eq!(first.targets().iter().map(|t| t.provider.0).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(first.targets()[0].keys, 0b11);
+        let other = chain(&core, &plan, "openai/gpt-5");
+        assert_eq!(other.targets()[0].keys, 0b10, "a key is used for its models only");
+        let Step::Attempt(attempt) = Flight::begin(&mut core, other, Ask::default()).next(&mut core, 0)
         else {
             panic!()
         };
@@ -152,11 +329,142 @@ fallbacks:
 
     #[test]
     fn cells_are_carried_over_a_reload_that_keeps_the_providers() {
-        let now = Settings::from_plan(&plan(TWO));
-        assert!(Settings::from_plan(&plan(&TWO.replace("0.7", "0.5"))).fits_cells_of(&now));
-        assert!(!Settings::from_plan(&plan(&TWO.replace("env.C", "env.D"))).fits_cells_of(&now));
-        assert!(
-            !Settings::from_plan(&plan("providers: {openai: {keys: [{value: env.A}]}}")).fits_cells_of(&now)
+        let now = settings(TWO);
+        assert!(settings(&TWO.replace("0.7", "0.5")).fits_cells_of(&now));
+        assert!(!settings(&TWO.replace("env.C", "env.D")).fits_cells_of(&now));
+        assert!(!settings("providers: {openai: {keys: [{value: env.A}]}}").fits_cells_of(&now));
+    }
+
+    const ALL: &str = "
+breaker: {failures_in_row: 7, slow_call: 5s, tokens_burnt: off}
+retry_budget: {percent: 20, max_cost_usd_per_minute: 5.00}
+retry: {max_retries: 1, backoff_max: 3s}
+hedge: {percent: 4}
+providers:
+  openai:
+    keys: [env.A]
+    breaker: {failures_in_row: 3, open_max: 10s}
+    cooldown: {cap: 2m}
+    bulkhead: {concurrent: 9, queue_wait: 50ms}
+  azure: {base_url: 'http://h', network_config: {max_retries: 4}}
+models:
+  azure/gpt-4o-mini: {context: 8000, price: {input: 0.2, output: 0.8}}
+  openai/gpt-4o-mini: {context: 4000}
+static: {heuristic: {content: 'retry: no'}}
+step_budget: {failures: 5, usd: 2.50, time: 10m, answer: static/heuristic}
+idempotency: {keep: 5m, entries: 9}
+fallbacks:
+  - model: fast
+    targets: [[{target: openai/gpt-4o-mini, weight: 0.7}, {target: azure/gpt-4o-mini, weight: 0.3}], static/heuristic]
+    balance: latency
+    hedge: off
+    timeouts: {first_token: 8s, attempt: 7s, total: 700s, token_gap: 10s, connect: 1s}
+";
+
+    #[test]
+    fn every_block_of_the_file_reaches_the_engine() {
+        let plan = plan(ALL);
+        let settings = Settings::from_plan(&plan, PriceSource::default());
+        let (openai, azure) = (&settings.providers[0], &settings.providers[1]);
+        assert_eq!((openai.breaker.failures_in_row, azure.breaker.failures_in_row), (3, 7));
+        assert_eq!((openai.breaker.open_max_us, azure.breaker.open_max_us), (10_000_000, 30_000_000));
+        assert_eq!((openai.breaker.slow_call_us, openai.breaker.tokens_burnt_max), (Some(5_000_000), None));
+        assert_eq!((openai.cooldown.cap_us, azure.cooldown.cap_us), (120_000_000, 600_000_000));
+        assert_eq!((openai.bulkhead.concurrent_max, openai.bulkhead.queue_wait_us), (Some(9), 50_000));
+        assert_eq!((openai.budget.percent, openai.budget.floor_per_second), (20, 3));
+        assert_eq!((openai.retry.max_retries, azure.retry.max_retries), (Some(1), Some(4)));
+        assert_eq!((openai.retry.backoff_max_us, azure.retry.backoff_max_us), (3_000_000, 3_000_000));
+        assert_eq!(settings.retry_nano_usd_per_minute, Some(5_000_000_000));
+        assert_eq!(settings.policies[0].hedge.map(|h| h.percent_max), Some(4));
+        let fast = settings.policy(policy_of(plan.resolve("fast").unwrap().route()));
+        assert_eq!((fast.balance, fast.hedge), (Balance::PeakEwma, None));
+        assert_eq!(
+            fast.timeouts.over(&openai.timeouts),
+            Timeouts {
+                connect_us: 1_000_000,
+                first_token_us: 8_000_000,
+                token_gap_us: 10_000_000,
+                total_us: 700_000_000,
+                attempt_us: Some(7_000_000),
+            }
         );
+        let step = step_settings(&plan).unwrap();
+        assert_eq!((step.failures_max, step.nano_usd_max), (Some(5), Some(2_500_000_000)));
+        assert_eq!(step.time_max_us, Some(600_000_000));
+        let kept = idempotency_settings(&plan).unwrap();
+        assert_eq!((kept.entries_max, kept.keep_us), (9, 300_000_000));
+        assert_eq!(kept.running_max_us, 760_000_000, "the longest exchange and a minute");
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_compiles_to_the_defaults_of_the_engine() {
+        let settings = settings("providers: {x: {base_url: 'http://h'}}");
+        let expected = ProviderSettings {
+            key_identity: settings.providers[0].key_identity,
+            ..ProviderSettings::new("x")
+        };
+        assert_eq!(settings.providers, [expected]);
+        assert_eq!(settings.policies, [RoutePolicy::default()]);
+    }
+
+    #[test]
+    fn equals_share_and_a_static_answer_closes_the_chain() {
+        let plan = plan(ALL);
+        let mut core = core_of(&plan);
+        let fast = chain(&core, &plan, "fast");
+        let shown: Vec<_> =
+            fast.targets().iter().map(|t| (t.provider.0, t.group, t.weight, t.place)).collect();
+        assert_eq!(shown, [(0, 1, 700_000, 0), (1, 1, 300_000, 1)]);
+        assert_eq!(fast.static_answer, Some(StaticId(0)));
+        let mut second_first = 0;
+        for _ in 0..100 {
+            let flight = Flight::begin(&mut core, fast, Ask::default());
+            let first = flight.chain().targets()[0];
+            assert_eq!(first.place, first.provider.0 as u8, "a place stays with its target");
+            second_first += u32::from(first.place == 1);
+        }
+        assert!((1..100).contains(&second_first), "latency unknown: both are tried, {second_first}");
+    }
+
+    #[test]
+    fn a_route_bounds_its_exchange_and_its_attempts() {
+        let plan = plan(ALL);
+        let mut core = core_of(&plan);
+        let fast = chain(&core, &plan, "fast");
+        let ask = Ask { stream: true, ..Ask::default() };
+        let Step::Attempt(attempt) = Flight::begin(&mut core, fast, ask).next(&mut core, 0) else { panic!() };
+        assert_eq!((attempt.connect_by_us, attempt.first_token_by_us), (1_000_000, 7_000_000));
+        assert_eq!((attempt.token_gap_us, attempt.total_by_us), (10_000_000, 700_000_000));
+    }
+
+    #[test]
+    fn prices_are_the_files_then_the_lists_and_unpriced_stays_unpriced() {
+        let plan = plan(ALL);
+        let core = core_of(&plan);
+        let price = |asked: &str| {
+            let target = chain(&core, &plan, asked).targets()[0];
+            (target.input_nano_usd, target.context_tokens)
+        };
+        assert_eq!(price("azure/gpt-4o-mini"), (Some(200), 8_000));
+        assert_eq!(price("openai/gpt-4o-mini"), (Some(150), 4_000), "the list's price, the file's window");
+        assert_eq!(price("openai/gpt-5"), (Some(1_250), 128_000), "a model that only the client names");
+        assert_eq!(price("azure/unheard-of"), (None, 0));
+        let slot = chain(&core, &plan, "openai/gpt-5").targets()[0].slot;
+        assert_eq!(core.facts(slot).price.unwrap().rates.output, 10_000_000);
+    }
+
+    #[test]
+    fn answers_teach_how_large_a_token_is() {
+        let plan = plan(TWO);
+        let mut core = core_of(&plan);
+        let one = chain(&core, &plan, "openai/gpt-5");
+        let slot = one.targets()[0].slot;
+        assert_eq!(core.estimate_tokens(slot, 8_000), 2_000);
+        let ask = Ask { body_bytes: 8_000, est_input_tokens: 2_000, ..Ask::default() };
+        let mut flight = Flight::begin(&mut core, one, ask);
+        let Step::Attempt(attempt) = flight.next(&mut core, 0) else { panic!() };
+        let success = Success { input_tokens: 4_000, ..Success::default() };
+        flight.settle(&mut core, 1, attempt.no, Outcome::Success(success));
+        assert_eq!(core.estimate_tokens(slot, 8_000), 4_000);
     }
 }

@@ -23,6 +23,7 @@
 
 use super::random::Random;
 use super::sync::{AtomicU64, Ordering};
+use crate::config::defaults;
 
 const UNTIL_BITS: u32 = 58;
 const UNTIL_MASK: u64 = (1 << UNTIL_BITS) - 1;
@@ -42,13 +43,11 @@ pub struct CooldownSettings {
 }
 
 impl CooldownSettings {
-    /// Rate limits: 1 s doubled to 30 s without a hint, because most limits are per minute and refill
-    /// continuously; a hint counts up to 10 min, which is longer than any per-minute limit and shorter than an
-    /// operator's patience with a broken header.
+    /// Rate limits, unless the configuration says otherwise; the reasons stand in [`crate::config::defaults`].
     pub const RATE: Self = CooldownSettings {
-        initial_us: 1_000_000,
-        max_us: 30_000_000,
-        cap_us: 600_000_000,
+        initial_us: defaults::COOLDOWN_INITIAL_MS * 1000,
+        max_us: defaults::COOLDOWN_MAX_MS * 1000,
+        cap_us: defaults::COOLDOWN_CAP_MS * 1000,
         jitter_percent: 10,
     };
 

@@ -12,6 +12,9 @@
 //!
 //! Leaves out: the prices. They change monthly and are data: see the [`Prices`] trait.
 
+use std::fmt;
+use std::sync::Arc;
+
 use super::ids::SlotId;
 use super::state::Core;
 
@@ -90,6 +93,47 @@ pub trait Prices {
     fn price(&self, provider: &str, model: &str) -> Option<Price>;
 }
 
+/// The price list that settings carry for models that only clients name. Equal to itself alone.
+#[derive(Clone, Default)]
+pub struct PriceSource(Option<Arc<dyn Prices + Send + Sync>>);
+
+impl PriceSource {
+    /// Prices from `list`; the default has none, so that every model is unpriced.
+    pub fn new(list: impl Prices + Send + Sync + 'static) -> Self {
+        PriceSource(Some(Arc::new(list)))
+    }
+
+    /// The price of `model` at `provider`; `None`: unpriced.
+    pub fn price(&self, provider: &str, model: &str) -> Option<Price> {
+        self.0.as_ref()?.price(provider, model)
+    }
+}
+
+impl fmt::Debug for PriceSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "PriceSource(..)" } else { "PriceSource(none)" })
+    }
+}
+
+impl PartialEq for PriceSource {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+/// What is known of a model besides what was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ModelFacts {
+    /// `None`: unpriced, which is not free.
+    pub price: Option<Price>,
+    /// Context window in tokens; 0 when unknown.
+    pub context_tokens: u32,
+}
+
 /// What is known of one model's tokens. One writer: the core.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TokenSize {
@@ -118,8 +162,8 @@ impl TokenSize {
 
 impl Core {
     /// Estimated tokens of a prompt of `body_bytes` for this target.
-    pub fn estimate_tokens(&mut self, slot: SlotId, body_bytes: u64) -> u32 {
-        self.local(slot).token_size.tokens(body_bytes)
+    pub fn estimate_tokens(&self, slot: SlotId, body_bytes: u64) -> u32 {
+        self.known(slot).map_or_else(TokenSize::new, |local| local.token_size).tokens(body_bytes)
     }
 
     /// Learns from a reported prompt size, cached tokens included.

@@ -39,7 +39,10 @@ pub struct Ask {
     pub deadline_us: Option<u64>,
     /// True when the caller asked for a stream.
     pub stream: bool,
-    /// Estimated prompt size.
+    /// Size of the request's body, bytes; 0 when unknown. With the provider's own count of its tokens it teaches
+    /// [`Core::estimate_tokens`].
+    pub body_bytes: u64,
+    /// Estimated prompt size, from [`Core::estimate_tokens`].
     pub est_input_tokens: u32,
     /// `x-stainless-retry-count`: how often the client has sent this request before. Its retries need a token of
     /// the retry budget like the gateway's own.
@@ -180,9 +183,10 @@ pub struct Flight {
 impl Flight {
     /// Starts the walk of `chain`: orders equal targets, and counts the request towards the budgets it earns for.
     pub fn begin(core: &mut Core, chain: Chain, ask: Ask) -> Flight {
+        let total_us = core.settings.policy(chain.policy).timeouts.total_us;
         let end_by_us = ask
             .now_us
-            .saturating_add(core.settings.exchange_total_us)
+            .saturating_add(total_us.unwrap_or(core.settings.exchange_total_us))
             .min(ask.deadline_us.unwrap_or(u64::MAX));
         let mut flight = Flight {
             chain,
@@ -435,7 +439,8 @@ impl Flight {
 
     /// The times of an attempt that starts now; the rest of the attempt is left blank.
     pub(super) fn limits(&self, core: &Core, target: TargetRef, now_us: u64, probe: bool) -> Attempt {
-        let limits = &core.settings.providers[usize::from(target.provider.0)].timeouts;
+        let provider = &core.settings.providers[usize::from(target.provider.0)];
+        let limits = core.settings.policy(self.chain.policy).timeouts.over(&provider.timeouts);
         let total_by_us = self.end_by_us.min(now_us.saturating_add(limits.total_us));
         // A probe that hangs holds the only place through the breaker, so it gets what the target usually needs.
         let usual_us =

@@ -13,19 +13,23 @@
 
 use super::budget::Allowance;
 use super::sync::{PerCore, per_core, sum};
+use crate::config::defaults;
 
-/// Hedging of one route.
+/// Hedging of one route. The defaults and their reasons stand in [`crate::config::defaults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HedgeSettings {
-    /// Hedges a hundred requests may have, at most. 2: the paper's price.
+    /// Hedges a hundred requests may have, at most.
     pub percent_max: u32,
-    /// No hedge before this, microseconds, however fast the target is: below it the second call cannot pay off.
+    /// No hedge before this, microseconds, however fast the target is.
     pub delay_min_us: u64,
 }
 
 impl Default for HedgeSettings {
     fn default() -> Self {
-        HedgeSettings { percent_max: 2, delay_min_us: 200_000 }
+        HedgeSettings {
+            percent_max: defaults::HEDGE_PERCENT,
+            delay_min_us: defaults::HEDGE_DELAY_MIN_MS * 1000,
+        }
     }
 }
 

@@ -23,13 +23,17 @@ use std::collections::{HashMap, VecDeque};
 
 use super::settings::SECOND_US;
 use super::shared::identity_of;
+use crate::config::defaults;
 
-/// How much is kept, for how long.
+/// A running call is taken for lost so much after the total limit of an exchange.
+pub(crate) const RUNNING_MORE_US: u64 = 60 * SECOND_US;
+
+/// How much is kept, for how long. The defaults and their reasons stand in [`crate::config::defaults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdempotencySettings {
     /// Keys at a time.
     pub entries_max: usize,
-    /// A finished answer is kept this long, microseconds. 10 min: every SDK has given up by then.
+    /// A finished answer is kept this long, microseconds.
     pub keep_us: u64,
     /// A call that has not reported for this long is taken for lost. Just above the total limit of an exchange.
     pub running_max_us: u64,
@@ -37,7 +41,11 @@ pub struct IdempotencySettings {
 
 impl Default for IdempotencySettings {
     fn default() -> Self {
-        IdempotencySettings { entries_max: 4096, keep_us: 600 * SECOND_US, running_max_us: 660 * SECOND_US }
+        IdempotencySettings {
+            entries_max: defaults::IDEMPOTENCY_ENTRIES as usize,
+            keep_us: defaults::IDEMPOTENCY_KEEP_MS * 1000,
+            running_max_us: defaults::TOTAL_MS * 1000 + RUNNING_MORE_US,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Names are resolved once, when a plan is compiled; nothing on the path of a request compares strings.
 
-pub use crate::config::{KeyId, ProviderId};
+pub use crate::config::{KeyId, ProviderId, StaticId};
 
 /// One (provider, model) pair: what breakers, cooldowns and latency estimates are kept for.
 ///
@@ -14,7 +14,3 @@ pub struct SlotId(pub u16);
 /// Index of a route's policy in [`super::Settings::policies`]; 0 is the default policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PolicyId(pub u16);
-
-/// Index of a configured static answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct StaticId(pub u16);

@@ -50,12 +50,16 @@ mod window;
 
 pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
 pub use chain::{Chain, TargetRef};
-pub use compile::{chain_of, keys_for};
+pub use compile::{
+    chain_of, empty_chain, idempotency_settings, keys_for, policy_of, step_settings, target_of,
+};
 pub use fault::{ErrorKind, Failure, Fault, Outcome, Signal, Success, TimeoutKind, What, attribute};
 pub use flight::{Ask, Attempt, Flight, Step, WaitReason};
 pub use ids::{KeyId, PolicyId, ProviderId, SlotId, StaticId};
 pub use random::Random;
-pub use settings::{KeySettings, ProviderSettings, RetrySettings, RoutePolicy, Settings, Timeouts};
+pub use settings::{
+    KeySettings, ProviderSettings, RetrySettings, RoutePolicy, RouteTimeouts, Settings, Timeouts,
+};
 pub use settle::Settled;
 pub use shared::Shared;
 pub use state::{Core, Counters};

@@ -9,7 +9,9 @@ use super::breaker::BreakerSettings;
 use super::budget::BudgetSettings;
 use super::bulkhead::BulkheadSettings;
 use super::cooldown::CooldownSettings;
+use super::estimate::{ModelFacts, PriceSource};
 use super::hedge::HedgeSettings;
+use crate::config::defaults;
 
 /// Targets in one chain, at most; the rest is a config error.
 pub const CHAIN_MAX: usize = 16;
@@ -39,11 +41,48 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
-            connect_us: 2 * SECOND_US,
-            first_token_us: 300 * SECOND_US,
-            token_gap_us: 120 * SECOND_US,
-            total_us: 600 * SECOND_US,
+            connect_us: defaults::CONNECT_MS * 1000,
+            first_token_us: defaults::FIRST_TOKEN_MS * 1000,
+            token_gap_us: defaults::TOKEN_GAP_MS * 1000,
+            total_us: defaults::TOTAL_MS * 1000,
             attempt_us: None,
+        }
+    }
+}
+
+/// What a route sets over the [`Timeouts`] of its providers. Microseconds; `None` leaves the provider's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteTimeouts {
+    /// Name, connect and TLS together.
+    pub connect_us: Option<u64>,
+    /// From the start of an attempt to the first content.
+    pub first_token_us: Option<u64>,
+    /// Between two events of a stream.
+    pub token_gap_us: Option<u64>,
+    /// The whole exchange on the route, and so each of its attempts.
+    pub total_us: Option<u64>,
+    /// The whole answer of one attempt, or its first token when streaming.
+    pub attempt_us: Option<u64>,
+}
+
+impl RouteTimeouts {
+    /// Nothing set.
+    pub const NONE: Self = RouteTimeouts {
+        connect_us: None,
+        first_token_us: None,
+        token_gap_us: None,
+        total_us: None,
+        attempt_us: None,
+    };
+
+    /// The limits of an attempt on the route at a provider with the limits `base`.
+    pub fn over(&self, base: &Timeouts) -> Timeouts {
+        Timeouts {
+            connect_us: self.connect_us.unwrap_or(base.connect_us),
+            first_token_us: self.first_token_us.unwrap_or(base.first_token_us),
+            token_gap_us: self.token_gap_us.unwrap_or(base.token_gap_us),
+            total_us: self.total_us.unwrap_or(base.total_us),
+            attempt_us: self.attempt_us.or(base.attempt_us),
         }
     }
 }
@@ -67,7 +106,11 @@ pub struct RetrySettings {
 
 impl Default for RetrySettings {
     fn default() -> Self {
-        RetrySettings { max_retries: None, backoff_initial_us: 500_000, backoff_max_us: 5 * SECOND_US }
+        RetrySettings {
+            max_retries: None,
+            backoff_initial_us: defaults::RETRY_BACKOFF_INITIAL_MS * 1000,
+            backoff_max_us: defaults::RETRY_BACKOFF_MAX_MS * 1000,
+        }
     }
 }
 
@@ -133,21 +176,30 @@ pub struct RoutePolicy {
     pub balance: Balance,
     /// Second calls for slow first ones; `None`: off, because both bill.
     pub hedge: Option<HedgeSettings>,
+    /// Timeouts over those of the providers.
+    pub timeouts: RouteTimeouts,
 }
+
+/// The policy of a route that sets nothing.
+static NOTHING_SET: RoutePolicy =
+    RoutePolicy { balance: Balance::Weighted, hedge: None, timeouts: RouteTimeouts::NONE };
 
 /// Everything policy needs to know of a plan.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// By [`super::ProviderId`].
     pub providers: Vec<ProviderSettings>,
-    /// By [`super::PolicyId`]; the first is for routes that set nothing.
+    /// By [`super::PolicyId`]; the first is for chains without a route.
     pub policies: Vec<RoutePolicy>,
+    /// What is known of the models that the plan names, by its slot numbers.
+    pub facts: Vec<ModelFacts>,
+    /// What is known of the others.
+    pub prices: PriceSource,
     /// From the arrival of a request to the end of its answer, over all attempts and waits, microseconds.
     pub exchange_total_us: u64,
     /// `max_retry_cost_usd_per_minute`, in nano-dollars; `None`: no limit in money.
     pub retry_nano_usd_per_minute: Option<u64>,
-    /// What an input token of an unpriced model is taken to cost under that limit. 15 dollars a million: the dearest
-    /// of the common models, because unknown is not free.
+    /// What an input token of an unpriced model is taken to cost under that limit.
     pub unpriced_input_nano_usd: u32,
 }
 
@@ -157,14 +209,16 @@ impl Settings {
         Settings {
             providers,
             policies: vec![RoutePolicy::default()],
+            facts: Vec::new(),
+            prices: PriceSource::default(),
             exchange_total_us: Timeouts::default().total_us,
             retry_nano_usd_per_minute: None,
-            unpriced_input_nano_usd: 15_000,
+            unpriced_input_nano_usd: defaults::UNPRICED_INPUT_NANO_USD,
         }
     }
 
     /// The policy of a route; the default one for an unknown id.
-    pub fn policy(&self, id: super::ids::PolicyId) -> RoutePolicy {
-        self.policies.get(usize::from(id.0)).copied().unwrap_or_default()
+    pub fn policy(&self, id: super::ids::PolicyId) -> &RoutePolicy {
+        self.policies.get(usize::from(id.0)).unwrap_or(&NOTHING_SET)
     }
 }

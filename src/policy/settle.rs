@@ -92,6 +92,8 @@ impl Flight {
             (_, Some(failure)) => self.failed(core, now_us, &live, &record, failure),
             (Outcome::Success(success), _) => {
                 self.succeeded(core, now_us, &live, &record, success.first_token_us);
+                let slot = self.target(live.target).slot;
+                core.learn_tokens(slot, self.ask.body_bytes, u64::from(success.input_tokens));
                 Settled { keep: false, more: false }
             }
             _ => {

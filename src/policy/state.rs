@@ -1,10 +1,11 @@
 //! What one core keeps for its decisions.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::attempts::{Reason, SkipReason};
 use super::balance::Load;
-use super::estimate::TokenSize;
+use super::estimate::{ModelFacts, TokenSize};
 use super::ids::{ProviderId, SlotId};
 use super::keys::KeyWheel;
 use super::latency::Histogram;
@@ -61,6 +62,8 @@ pub struct Core {
     pub(crate) wheels: Box<[KeyWheel]>,
     /// By slot; made when a core first uses it.
     locals: Box<[Option<Box<Local>>]>,
+    /// By slot; found when a core first meets it.
+    facts: Box<[OnceCell<Box<ModelFacts>>]>,
     pub(crate) counters: Counters,
 }
 
@@ -70,8 +73,9 @@ impl Core {
         assert!(index < shared.cores(), "core {index} of {}", shared.cores());
         let wheels = settings.providers.iter().map(|p| KeyWheel::new(&p.keys)).collect();
         let locals = (0..shared.slots_max()).map(|_| None).collect();
+        let facts = (0..shared.slots_max()).map(|_| OnceCell::new()).collect();
         let counters = Counters::default();
-        Core { settings, shared, index, random: Random::new(seed), wheels, locals, counters }
+        Core { settings, shared, index, random: Random::new(seed), wheels, locals, facts, counters }
     }
 
     /// The compiled settings.
@@ -110,6 +114,26 @@ impl Core {
         })
     }
 
+    /// What this core knows of a target, if it was used before.
+    pub(crate) fn known(&self, slot: SlotId) -> Option<&Local> {
+        self.locals.get(usize::from(slot.0))?.as_deref()
+    }
+
+    /// Price and window of a target; nothing for one that was never part of a chain, and for models that share their
+    /// provider's slot because too many were invented.
+    pub fn facts(&self, slot: SlotId) -> ModelFacts {
+        self.facts.get(usize::from(slot.0)).and_then(OnceCell::get).map_or_else(ModelFacts::default, |f| **f)
+    }
+
+    /// The same, from `find` when the target is new to this core, which is the only allocation.
+    pub(crate) fn facts_or(&self, slot: SlotId, find: impl FnOnce() -> ModelFacts) -> ModelFacts {
+        if usize::from(slot.0) < self.settings.providers.len() {
+            return ModelFacts::default();
+        }
+        let cell = self.facts.get(usize::from(slot.0));
+        cell.map_or_else(ModelFacts::default, |cell| **cell.get_or_init(|| Box::new(find())))
+    }
+
     /// The same, with the cells its figures are published in.
     pub(crate) fn local_and_cells(&mut self, slot: SlotId) -> Option<(&mut Local, &SlotCells)> {
         let cells = self.shared.cells(slot)?;
@@ -118,7 +142,6 @@ impl Core {
     }
 
     pub(crate) fn cost(&self, slot: SlotId, now_us: u64) -> f64 {
-        let load = self.locals.get(usize::from(slot.0)).and_then(Option::as_ref).map(|l| l.load);
-        load.unwrap_or_else(Load::new).cost(now_us)
+        self.known(slot).map_or_else(Load::new, |local| local.load).cost(now_us)
     }
 }

@@ -204,6 +204,7 @@ impl World {
             deadline_us: self.scenario.deadline_us.map(|d| self.now_us + d),
             stream,
             est_input_tokens: self.scenario.prompt_tokens,
+            body_bytes: 0,
             client_retries: tries,
         };
         let flight = Flight::begin(&mut self.cores[core], self.chain, ask);
