@@ -143,9 +143,7 @@ fn messages(answer: &Configured<'_>, out: &mut Vec<u8>) {
 fn responses(answer: &Configured<'_>, out: &mut Vec<u8>) {
     let item_id = format!("msg_{}", answer.id);
     let part = |text: &str| json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []});
-    let item = |status: &str, content: Value| {
-        json!({"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content})
-    };
+    let item = |status: &str, content: Value| json!({"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content});
     let response = |status: &str, output: Value, usage: Value| {
         json!({"id": format!("resp_{}", answer.id), "object": "response", "created_at": answer.now_unix_s,
             "status": status, "error": null, "incomplete_details": null, "instructions": null, "metadata": {},

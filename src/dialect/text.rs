@@ -65,7 +65,9 @@ pub fn of_stream(api: Api, events: &[u8]) -> Option<AnswerText> {
             Api::ChatCompletions | Api::Completions => chunk(&data, &mut found),
             Api::Messages => message_event(&data, &mut found),
             Api::Responses => {
-                if let "response.completed" | "response.incomplete" = data["type"].as_str().unwrap_or_default() {
+                if let "response.completed" | "response.incomplete" =
+                    data["type"].as_str().unwrap_or_default()
+                {
                     response(&data["response"], &mut found)?;
                 }
             }
@@ -152,7 +154,10 @@ mod tests {
         let body = br#"{"content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"a"},{"type":"text","text":"b"},
             {"type":"tool_use","id":"t","name":"f","input":{}}],"stop_reason":"tool_use"}"#;
         let found = of_answer(Api::Messages, body).unwrap();
-        assert_eq!((found.text.as_str(), found.tool_calls, found.finish), ("ab", true, Some(Finish::ToolCalls)));
+        assert_eq!(
+            (found.text.as_str(), found.tool_calls, found.finish),
+            ("ab", true, Some(Finish::ToolCalls))
+        );
     }
 
     #[test]

@@ -5,16 +5,17 @@ use crate::config::Dialect;
 use crate::dialect;
 use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
-use crate::policy::{Attempt, Outcome, Signal, Success, What};
+use crate::policy::{Attempt, Outcome, Signal, What};
 
 use super::client::After;
 use super::core::Core;
 use super::exchange::{Ended, Exchange, overhead_us};
 use super::failure::kind_for_policy;
+use super::judge;
 use super::outbound::Outbound;
+use super::reply::{Content, Reply};
 use super::respond;
 use super::translation;
-use super::reply::{Content, Reply};
 use super::upstream::{ANSWER_MAX, Broken, By, Call};
 
 /// Reads and delivers a whole answer.
@@ -65,9 +66,13 @@ pub async fn deliver(
             }
         }
     };
+    if let Err(check) = exchange.judge(body.filled(), false) {
+        return judge::refused(check);
+    }
     if exchange.client.rival.is_some() {
         exchange.committed(attempt.no);
     }
+    let success = exchange.success(attempt, first_token_us, seen.usage);
     let keep = respond::keeps(exchange.client, exchange.inbound);
     let Some(mut gather) = exchange.client.gather.take() else { return Ended::Gone };
     gather.reset();
@@ -76,8 +81,15 @@ pub async fn deliver(
     }
     let out = gather.own.as_vec();
     respond::status_line(out, reply.status);
+    let fields_at = out.len();
     push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, reply);
     exchange.push_facts(out, attempt, overhead_us(exchange.inbound, sent_us, received_us));
+    respond::dollar_field(out, "x-sluice-cost-usd", success.cost_nano_usd);
+    if let Some(keeping) = &mut exchange.client.keeping {
+        keeping.head(reply.status, &out[fields_at..]);
+        keeping.body(body.filled());
+        keeping.finish();
+    }
     respond::number_field(out, "content-length", body.len() as u64);
     respond::connection(out, keep, exchange.inbound.minor);
     out.extend_from_slice(b"\r\n");
@@ -89,19 +101,12 @@ pub async fn deliver(
     }
     exchange.client.gather = Some(gather);
     let written = fits && exchange.client.write_gather().await.is_ok();
-    let usage = seen.usage.unwrap_or_default();
-    let success = Outcome::Success(Success {
-        first_token_us,
-        input_tokens: u32::try_from(usage.prompt()).unwrap_or(u32::MAX),
-        output_tokens: u32::try_from(usage.output).unwrap_or(u32::MAX),
-        cost_nano_usd: 0,
-    });
     let after = match (written, keep) {
         (false, _) => After::Cut,
         (true, true) => After::Keep,
         (true, false) => After::Close,
     };
-    Ended::Delivered(after, success)
+    Ended::Delivered(after, Outcome::Success(success))
 }
 
 /// Appends the provider's fields that the client may see, and a request id in any case, under the name that the

@@ -18,6 +18,7 @@ use super::core::Core;
 use super::exchange;
 use super::hedge::Rival;
 use super::inbound::Arrived;
+use super::once::Keeping;
 use super::respond;
 use super::upstream::{Broken, Party};
 
@@ -63,6 +64,8 @@ pub struct Client {
     pub spare: String,
     /// The second call of a hedged pair, while there is one.
     pub rival: Option<Box<Rival>>,
+    /// The answer at hand is kept for its idempotency key: its call goes on when the client leaves.
+    pub keeping: Option<Box<Keeping>>,
     /// When a second call is due, gateway clock; `u64::MAX` when none is.
     pub hedge_at_us: u64,
     early: Buf,
@@ -98,6 +101,7 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
         gather,
         spare: String::new(),
         rival: None,
+        keeping: None,
         hedge_at_us: u64::MAX,
         early: Buf::default(),
         gone: false,
@@ -231,7 +235,7 @@ impl Client {
         }
     }
 
-    /// Ready when the client is gone. Bytes of a next request are kept.
+    /// Ready when the client is gone and nobody else wants its answer. Bytes of a next request are kept.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.gone && self.conn.is_armed() {
             match self.conn.poll_read(cx) {
@@ -243,7 +247,23 @@ impl Client {
                 Poll::Ready(_) => self.gone = true,
             }
         }
-        if self.gone { Poll::Ready(()) } else { Poll::Pending }
+        if self.gone && self.keeping.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Waits for the deadline; true when the client is gone before it passes.
+    pub async fn gone_before_deadline(&mut self) -> bool {
+        poll_fn(|cx| {
+            if self.poll_gone(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            self.deadline.poll_passed(cx).map(|()| false)
+        })
+        .await
+    }
+
+    /// Whether what is written goes nowhere: the client left, and its call goes on for the answer to be kept.
+    fn writes_to_nobody(&self) -> bool {
+        self.gone && self.keeping.is_some()
     }
 
     /// Whether bytes of a next request have come already.
@@ -274,28 +294,33 @@ impl Client {
     /// # Errors
     /// The client is gone or does not read. The connection is of no use then.
     pub async fn write_gather(&mut self) -> io::Result<()> {
+        if self.writes_to_nobody() {
+            return Ok(());
+        }
         let Some(gather) = self.gather.take() else { return Err(io::Error::other("nothing to write")) };
         self.write_by(gather.total());
         self.conn.start_gather(gather);
         let (conn, deadline) = (&mut self.conn, &self.deadline);
-        let done = poll_fn(|cx| {
+        let mut late = false;
+        let (mut result, gather) = poll_fn(|cx| {
             if let Poll::Ready(done) = conn.poll_gather(cx) {
-                return Poll::Ready(Some(done));
+                return Poll::Ready(done);
             }
-            deadline.poll_passed(cx).map(|()| None)
+            if !late && deadline.poll_passed(cx).is_ready() {
+                // The write fails at once on a socket that is shut down, and gives its buffers back.
+                late = true;
+                conn.abort();
+                return conn.poll_gather(cx);
+            }
+            Poll::Pending
         })
         .await;
-        match done {
-            Some((result, gather)) => {
-                self.gather = Some(gather);
-                self.gone |= result.is_err();
-                result
-            }
-            None => {
-                self.gone = true;
-                Err(io::ErrorKind::TimedOut.into())
-            }
+        self.gather = Some(gather);
+        if late {
+            result = Err(io::ErrorKind::TimedOut.into());
         }
+        self.gone |= result.is_err();
+        if self.writes_to_nobody() { Ok(()) } else { result }
     }
 
     /// Writes `bytes` to the client.
@@ -303,6 +328,9 @@ impl Client {
     /// # Errors
     /// As [`Client::write_gather`].
     pub async fn write(&mut self, bytes: Buf) -> io::Result<()> {
+        if self.writes_to_nobody() {
+            return Ok(());
+        }
         self.write_by(bytes.len());
         self.conn.start_write(bytes);
         let (conn, deadline) = (&mut self.conn, &self.deadline);
@@ -315,7 +343,7 @@ impl Client {
         .await;
         let result = done.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
         self.gone |= result.is_err();
-        result
+        if self.writes_to_nobody() { Ok(()) } else { result }
     }
 }
 

@@ -15,17 +15,17 @@ use crate::policy::{
 };
 
 use super::client::{After, Client};
+use super::configured::{self, Entered};
 use super::core::CorePlan;
 use super::failure::{self, Kept, unfit_for};
 use super::inbound::Inbound;
 use super::outbound::{self, Outbound};
+use super::reply::{Content, Reply};
 use super::respond::{self, field};
 use super::route::{self, Source};
-use super::reply::{Content, Reply};
 use super::upstream::{self, Broken, By, Call};
 use super::wish::{self, Wish};
-use super::{answer, local, relay, stream};
-
+use super::{answer, local, once, relay, stream};
 
 /// An exchange under way.
 pub struct Exchange<'x> {
@@ -50,6 +50,12 @@ pub struct State {
     sources: [Source; policy::settings::CHAIN_MAX],
     /// The most useful failure so far.
     pub kept: Option<Box<Kept>>,
+    /// A provider's answer was delivered whole.
+    delivered: bool,
+    /// The client left before there was one.
+    left: bool,
+    /// What it cost, nano-dollars.
+    cost_nano_usd: u64,
 }
 
 /// How an attempt ended.
@@ -92,14 +98,42 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
     if let Some(after) = local::serve(client, inbound).await {
         return after;
     }
+    let mut step = None;
+    if inbound.step.is_some() || inbound.idempotency_key.is_some() {
+        // Boxed: few requests carry these, and the future would bloat every connection.
+        match Box::pin(named(client, inbound)).await {
+            Entered::On(handle) => step = Some(handle),
+            Entered::Free => {}
+            Entered::Answered(after) => return after,
+        }
+    }
     let state = match State::begin(client, inbound) {
         Ok(state) => state,
-        Err(error) => return respond::error(client, inbound, &error, b"").await,
+        Err(error) => {
+            client.keeping = None;
+            return respond::error(client, inbound, &error, b"").await;
+        }
     };
     let mut exchange = Exchange { client, inbound, state };
     let after = exchange.walk().await;
+    if let (Some(step), Some(gate)) = (step, &exchange.state.plan.live.steps) {
+        let state = &exchange.state;
+        gate.steps.book(step, !state.delivered && !state.left, state.cost_nano_usd);
+    }
     exchange.client.spare = std::mem::take(&mut exchange.state.wish.model);
     after
+}
+
+/// What the step and the idempotency key that a request names mean for it.
+async fn named(client: &mut Client, inbound: &Inbound) -> Entered {
+    let entered = configured::enter_step(client, inbound).await;
+    if matches!(entered, Entered::Answered(_)) {
+        return entered;
+    }
+    match once::enter(client, inbound).await {
+        Some(after) => Entered::Answered(after),
+        None => entered,
+    }
 }
 
 impl Drop for Exchange<'_> {
@@ -107,6 +141,7 @@ impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         self.client.rival = None;
         self.client.hedge_at_us = u64::MAX;
+        self.client.keeping = None;
         if let Ok(mut policy) = self.state.plan.policy.try_borrow_mut() {
             self.state.flight.cancel(&mut policy, clock::now_us());
         }
@@ -117,7 +152,8 @@ impl Drop for Exchange<'_> {
 enum Next {
     Attempt(Attempt),
     Wait { until_us: u64 },
-    End(Option<Box<GiveUp>>),
+    Static(config::StaticId),
+    End(Box<GiveUp>),
 }
 
 impl State {
@@ -164,7 +200,18 @@ impl State {
         };
         let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
         client.watch(wish.stream);
-        Ok(State { wish, flight, plan, chain, extra, sources, kept: None })
+        Ok(State {
+            wish,
+            flight,
+            plan,
+            chain,
+            extra,
+            sources,
+            kept: None,
+            delivered: false,
+            left: false,
+            cost_nano_usd: 0,
+        })
     }
 }
 
@@ -173,8 +220,8 @@ impl Exchange<'_> {
         match self.state.flight.next(&mut self.state.plan.policy.borrow_mut(), clock::now_us()) {
             Step::Attempt(attempt) => Next::Attempt(attempt),
             Step::Wait { until_us, .. } => Next::Wait { until_us },
-            Step::Static(_) => Next::End(None),
-            Step::GiveUp(end) => Next::End(Some(Box::new(end))),
+            Step::Static(answer) => Next::Static(config::StaticId(answer.0)),
+            Step::GiveUp(end) => Next::End(Box::new(end)),
         }
     }
 
@@ -194,21 +241,14 @@ impl Exchange<'_> {
                 }
                 Next::Wait { until_us } => {
                     self.client.deadline.set(until_us);
-                    let client = &mut *self.client;
-                    let gone = std::future::poll_fn(|cx| {
-                        if client.poll_gone(cx).is_ready() {
-                            return std::task::Poll::Ready(true);
-                        }
-                        client.deadline.poll_passed(cx).map(|()| false)
-                    })
-                    .await;
-                    if gone {
+                    if self.client.gone_before_deadline().await {
+                        self.state.left = true;
                         self.client.core.stats.cancelled.add(1);
                         return After::Cut;
                     }
                 }
-                Next::End(None) => return After::Cut,
-                Next::End(Some(end)) => return self.give_up(&end).await,
+                Next::Static(answer) => return Box::pin(self.answer_statically(answer)).await,
+                Next::End(end) => return self.give_up(&end).await,
             }
         }
     }
@@ -234,8 +274,16 @@ impl Exchange<'_> {
         };
         let mut policy = self.state.plan.policy.borrow_mut();
         self.state.flight.settle(&mut policy, clock::now_us(), attempt.no, outcome);
-        if outcome == Outcome::Cancelled {
-            self.client.core.stats.cancelled.add(1);
+        match outcome {
+            Outcome::Success(success) => {
+                self.state.delivered = true;
+                self.state.cost_nano_usd = success.cost_nano_usd;
+            }
+            Outcome::Cancelled => {
+                self.state.left = true;
+                self.client.core.stats.cancelled.add(1);
+            }
+            _ => {}
         }
         after
     }

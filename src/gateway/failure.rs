@@ -75,9 +75,8 @@ pub async fn read<P: Party>(
     } else {
         Signal::Status { status: reply.status, kind, retry_after_us }
     };
-    let native = outbound.dialect == client_dialect
-        && outbound.back.is_none()
-        && (400..600).contains(&reply.status);
+    let native =
+        outbound.dialect == client_dialect && outbound.back.is_none() && (400..600).contains(&reply.status);
     let mut lines = Buf::take(buf::IDLE);
     answer::push_reply_fields(party.core(), client_dialect, lines.as_vec(), reply);
     Ok((signal, Box::new(Kept { status: reply.status, lines, body, native, error })))

@@ -68,6 +68,14 @@ pub struct Inbound {
     pub media: Media,
     /// The models of `x-sluice-fallbacks`.
     pub fallbacks: Option<Range<usize>>,
+    /// The value of `Idempotency-Key`.
+    pub idempotency_key: Option<Range<usize>>,
+    /// The credential that the client presented.
+    pub caller: Option<Range<usize>>,
+    /// The value of `x-sluice-step`.
+    pub step: Option<Range<usize>>,
+    /// The value of `x-sluice-pipeline`.
+    pub pipeline: Option<Range<usize>>,
     /// When the client stops waiting, gateway clock.
     pub deadline_us: Option<u64>,
     /// The deadline is an SDK's, which waits so long for the answer to begin and, once it streams, for each piece of it.
@@ -271,6 +279,10 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         let own = fields.value(bytes, Known::AnthropicVersion);
         line(b"anthropic-version", dialect::head::anthropic_version(own, false));
     }
+    let idempotency_key = span(Known::IdempotencyKey);
+    let waits_per_read = !fields.has(Known::SluiceDeadlineMs);
+    // An SDK's timeout ends its wait, not a call whose answer is kept for its next try.
+    let outlives = idempotency_key.is_some() && waits_per_read && plan.live.keeper.is_some();
     let offset = |part: &[u8]| {
         let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
         start..start + part.len()
@@ -287,8 +299,12 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         dialect,
         media,
         fallbacks: span(Known::SluiceFallbacks),
-        deadline_us: deadline(fields, bytes).map(|us| started_us + us),
-        waits_per_read: !fields.has(Known::SluiceDeadlineMs),
+        idempotency_key,
+        caller: span(Known::Authorization).or_else(|| span(Known::XApiKey)),
+        step: span(Known::SluiceStep),
+        pipeline: span(Known::SluicePipeline),
+        deadline_us: deadline(fields, bytes).filter(|_| !outlives).map(|us| started_us + us),
+        waits_per_read,
         client_retries: retry_count(fields, bytes),
         keep_alive: framing.keep_alive,
         minor: head.minor,

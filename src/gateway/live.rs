@@ -13,7 +13,10 @@ use crate::config::{Dialect, Plan, Provider, Scheme};
 use crate::meter::price::PriceList;
 use crate::net::dial::Destination;
 use crate::net::tls::{self, CaError};
-use crate::policy;
+use crate::policy::{self, checks::Checks};
+
+use super::configured::StepGate;
+use super::once::Keeper;
 
 /// How the gateway names itself to providers.
 pub const USER_AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
@@ -44,6 +47,12 @@ pub struct Live {
     pub shared: Arc<policy::Shared>,
     /// By provider.
     pub upstreams: Vec<Upstream>,
+    /// Checks of answers, by policy of the chain.
+    pub checks: Box<[Checks]>,
+    /// Answers kept for repeated keys; `None`: off.
+    pub keeper: Option<Arc<Keeper>>,
+    /// Bounds of steps; `None`: off.
+    pub steps: Option<StepGate>,
     /// 1 for the first plan of the process, one more for each reload.
     pub generation: u64,
 }
@@ -108,8 +117,27 @@ impl Live {
             _ => Arc::new(policy::Shared::new(&settings, cores)),
         };
         let generation = previous.map_or(1, |old| old.generation + 1);
-        Ok(Live { plan, settings, shared, upstreams, generation })
+        let checks = Checks::of_plan(&plan);
+        let keeper = keeper(&plan, previous);
+        let steps = steps(&plan, previous);
+        Ok(Live { plan, settings, shared, upstreams, checks, keeper, steps, generation })
     }
+}
+
+/// The kept answers live on when their bounds stay.
+fn keeper(plan: &Plan, previous: Option<&Live>) -> Option<Arc<Keeper>> {
+    let settings = policy::idempotency_settings(plan)?;
+    let bytes_max = plan.idempotency.map_or(0, |own| own.bytes);
+    let old = previous.and_then(|old| old.keeper.clone()).filter(|old| old.is_for(settings, bytes_max));
+    Some(old.unwrap_or_else(|| Arc::new(Keeper::new(settings, bytes_max))))
+}
+
+/// What steps have lost lives on whatever their bounds are now.
+fn steps(plan: &Plan, previous: Option<&Live>) -> Option<StepGate> {
+    let settings = policy::step_settings(plan)?;
+    let budget = plan.step_budget?;
+    let old = previous.and_then(|old| old.steps.as_ref()).map(|gate| gate.steps.clone());
+    Some(StepGate { settings, budget, steps: old.unwrap_or_default() })
 }
 
 /// Whether every provider is where it was and every key is the secret that it was. What was learnt of another one, a

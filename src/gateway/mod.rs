@@ -5,12 +5,16 @@
 //!                                      inbound    head and body of one request, bounded
 //!                                      guard      may this request be served at all
 //!                                      local      /healthz, /readyz, /v1/models: answered here
+//!                                      once       a repeated request gets the answer that was paid for
 //!                                      exchange   walks the chain that policy gives:
 //!                                        outbound   our own head + the client's body with spans patched
 //!                                        upstream   one connection: send, response head, body
+//!                                        hedge      a second call while the first is silent
 //!                                        answer     a whole answer, inspected, then delivered
 //!                                        stream     events: held until content, then forwarded at once
 //!                                        relay      bytes of other APIs, passed on as they come
+//!                                        judge      a route's checks, and what an answer cost
+//!                                        configured the static answer at the end of a chain
 //!                                      respond    what the gateway itself has to say
 //! ```
 //!
@@ -20,6 +24,7 @@
 
 mod answer;
 mod client;
+mod configured;
 mod core;
 mod exchange;
 mod failure;
@@ -28,9 +33,11 @@ mod greeting;
 mod guard;
 mod hedge;
 mod inbound;
+mod judge;
 mod live;
 mod local;
 mod models;
+mod once;
 mod outbound;
 mod relay;
 mod reply;

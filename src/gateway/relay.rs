@@ -13,8 +13,8 @@ use super::answer::push_reply_fields;
 use super::client::After;
 use super::exchange::{Ended, Exchange, overhead_us};
 use super::framing::Framing;
-use super::respond;
 use super::reply::Reply;
+use super::respond;
 use super::upstream::{Broken, Call, Received};
 
 /// Forwards a body as it comes.

@@ -162,7 +162,8 @@ pub fn stream_error(out: &mut Vec<u8>, dialect: Dialect, api: Api, message: &str
     render_stream_error(dialect, api, &error, out);
 }
 
-fn after(written: bool, keep: bool) -> After {
+/// What becomes of the connection after an answer.
+pub fn after(written: bool, keep: bool) -> After {
     match (written, keep) {
         (false, _) => After::Cut,
         (true, true) => After::Keep,
@@ -176,7 +177,7 @@ pub fn keeps(client: &Client, inbound: &Inbound) -> bool {
 }
 
 /// Each SDK family reads its own name.
-fn request_id_fields(out: &mut Vec<u8>, dialect: Dialect, id: &str) {
+pub fn request_id_fields(out: &mut Vec<u8>, dialect: Dialect, id: &str) {
     field(out, "x-request-id", id.as_bytes());
     if dialect == Dialect::Anthropic {
         field(out, "request-id", id.as_bytes());
@@ -214,6 +215,28 @@ pub fn number_field(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     json::push_number(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a field line whose value is an amount of money in dollars, to the nano-dollar; nothing for 0, because what is
+/// not priced is not free.
+pub fn dollar_field(out: &mut Vec<u8>, name: &str, nano_usd: u64) {
+    if nano_usd == 0 {
+        return;
+    }
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    json::push_number(out, nano_usd / 1_000_000_000);
+    let mut rest = nano_usd % 1_000_000_000;
+    if rest > 0 {
+        let mut digits = *b".000000000";
+        for digit in digits[1..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        let zeros = digits.iter().rev().take_while(|d| **d == b'0').count();
+        out.extend_from_slice(&digits[..digits.len() - zeros]);
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -282,6 +305,21 @@ mod tests {
     #[test]
     fn a_request_id_is_readable_and_keeps_every_bit() {
         assert_eq!(text(&request_id(0x0123_4567_89ab_cdef)), "req_0123456789abcdef");
+    }
+
+    #[test]
+    fn money_is_written_in_dollars_without_rounding() {
+        for (nano_usd, expected) in [
+            (0, ""),
+            (1, "c: 0.000000001\r\n"),
+            (12_300, "c: 0.0000123\r\n"),
+            (2_000_000_000, "c: 2\r\n"),
+            (u64::MAX, "c: 18446744073.709551615\r\n"),
+        ] {
+            let mut out = Vec::new();
+            dollar_field(&mut out, "c", nano_usd);
+            assert_eq!(out, expected.as_bytes());
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The chain of one exchange: the targets that the plan and the request name, as policy walks them.
 
 use crate::config;
-use crate::dialect::Api;
 use crate::dialect::error::{ErrorKind, GatewayError};
+use crate::dialect::{Api, can_configure};
 use crate::policy;
 
 use super::client::Client;
@@ -55,6 +55,8 @@ pub fn targets(
     let policy = plan.policy.borrow();
     let body_bytes = inbound.body_len as u64;
     let mut targets = policy::empty_chain(config, chain);
+    // A configured answer is text; where answers are not, there is none.
+    targets.static_answer = targets.static_answer.filter(|_| can_configure(inbound.api));
     let mut add = |target: config::TargetRef<'_>, asked: &str, source: Source| {
         let provider = config.provider(target.provider);
         if !outbound::can_serve(inbound, provider.dialect) {

@@ -43,4 +43,10 @@ pub struct Stats {
     pub panics: Cell,
     /// Exchanges that ended because their client left.
     pub cancelled: Cell,
+    /// Answers given a second time, for a repeated idempotency key.
+    pub replayed: Cell,
+    /// Answers given from the configuration.
+    pub static_answers: Cell,
+    /// Requests turned away because their step has used up its budget.
+    pub steps_refused: Cell,
 }

@@ -122,12 +122,7 @@ enum Event {
 }
 
 /// Gets a connection to `origin`: a warm one, else a new one by `by`.
-pub async fn connect<P: Party>(
-    party: &mut P,
-    origin: OriginId,
-    fresh: bool,
-    by: By,
-) -> Result<Call, Broken> {
+pub async fn connect<P: Party>(party: &mut P, origin: OriginId, fresh: bool, by: By) -> Result<Call, Broken> {
     let call = |pooled| Call {
         pooled: Some(pooled),
         origin,
@@ -177,7 +172,9 @@ impl Call {
     }
 
     fn poll_event<P: Party>(&mut self, party: &mut P, cx: &mut Context<'_>, hedged: bool) -> Poll<Event> {
-        let Some(pooled) = self.pooled.as_mut() else { return Poll::Ready(Event::Interrupted(Broken::ClientGone)) };
+        let Some(pooled) = self.pooled.as_mut() else {
+            return Poll::Ready(Event::Interrupted(Broken::ClientGone));
+        };
         // The write first: a ring reports the end of the request and the answer to it in one batch, and an answer that
         // seems to come before the request was sent costs the connection.
         if self.sending
@@ -254,7 +251,12 @@ impl Call {
 
     /// Waits for the response head. The buffer that comes with it holds what followed the head. After [`Broken::Hedge`]
     /// it may be called again: what came so far is with the armed read.
-    pub async fn head<P: Party>(&mut self, party: &mut P, is_head: bool, by: By) -> Result<(Reply, Buf), Broken> {
+    pub async fn head<P: Party>(
+        &mut self,
+        party: &mut P,
+        is_head: bool,
+        by: By,
+    ) -> Result<(Reply, Buf), Broken> {
         let mut read = self.receive(party, by).await?.or_truncated()?;
         let mut interim = 0;
         loop {

@@ -32,8 +32,8 @@ pub fn can_start(now_us: u64, deadline_us: Option<u64>, median_us: Option<u64>) 
 
 /// True when a call without content so far has taken so long that its target is to blame.
 pub fn is_overdue(elapsed_us: u64, median_us: Option<u64>) -> bool {
-    elapsed_us >= median_us
-            .map_or(OVERDUE_UNKNOWN_US, |m| m.saturating_mul(OVERDUE_TIMES).max(OVERDUE_MIN_US))
+    elapsed_us
+        >= median_us.map_or(OVERDUE_UNKNOWN_US, |m| m.saturating_mul(OVERDUE_TIMES).max(OVERDUE_MIN_US))
 }
 
 #[cfg(test)]

@@ -5,32 +5,32 @@
 //! forwarded as they come, one write per batch, unchanged. A stream that breaks ends with one error event in the
 //! client's dialect and without a clean end: no `[DONE]`, no last chunk.
 //!
+//! On a route with answer checks the whole stream is held instead, judged at its end, and only then delivered.
+//!
 //! Limits: [`HOLD_MAX`] bytes are held before commit; an event larger than that is passed on in pieces, uninspected,
-//! where it passes unchanged, and held up to `limits.event` where it has to be translated.
+//! where it passes unchanged, and held up to `limits.event` where it has to be translated. A stream that is judged may have
+//! [`ANSWER_MAX`] bytes.
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
+mod end;
+mod forward;
+
 use crate::dialect::{EventKind, StreamWatch};
-use crate::net::gather::{Gather, MAX_PIECES, Side};
-use crate::net::{Buf, buf, clock};
-use crate::policy::{Attempt, Failure, Outcome, Signal, Success, TimeoutKind, What, attribute};
-use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
+use crate::net::gather::MAX_PIECES;
+use crate::net::{Buf, clock};
+use crate::policy::{Attempt, TimeoutKind, What};
 use crate::wire::sse::Splitter;
 
-use super::answer::push_reply_fields;
-use super::client::After;
-use super::exchange::{Ended, Exchange, overhead_us};
-use super::failure::kind_for_policy;
+use super::exchange::{Ended, Exchange};
 use super::framing::Framing;
+use super::judge;
 use super::outbound::Outbound;
-use super::respond;
-use super::translation::StreamTranslator;
 use super::reply::Reply;
-use super::upstream::{Broken, Call, Received};
+use super::translation::StreamTranslator;
+use super::upstream::{ANSWER_MAX, Broken, Call, Received};
 
 /// Bytes of preamble held back while no content has come.
 const HOLD_MAX: usize = 64 * 1024;
-/// How long the end of a finished stream's framing may take before its connection is given up.
-const DRAIN_US: u64 = 50_000;
 /// Ranges that one batch may leave out: usage chunks that nobody asked for. A stream has one; more than this is the
 /// provider's own way, and they pass.
 const HIDDEN_MAX: usize = 4;
@@ -76,6 +76,10 @@ pub struct Pump<'e, 'x> {
     /// The head is out.
     begun: bool,
     first_token_us: u64,
+    /// The whole stream is held and judged at its end.
+    checked: bool,
+    /// Content has come, delivered or not.
+    heard: bool,
     /// An event larger than the hold is going through in pieces.
     oversized: bool,
     /// An event could not be translated: the provider did not tell the client, so we do.
@@ -102,6 +106,7 @@ pub fn pump<'e, 'x>(
         Some(back) => Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds()))),
     };
     let framing = Framing::of(reply.body);
+    let checked = exchange.checks().is_some();
     Pump {
         exchange,
         call,
@@ -114,6 +119,8 @@ pub fn pump<'e, 'x>(
         committed: false,
         begun: false,
         first_token_us: 0,
+        checked,
+        heard: false,
         oversized: false,
         garbled: false,
         excess: false,
@@ -140,6 +147,11 @@ impl Pump<'_, '_> {
             }
             let (held, pending) = (read.len(), read.len() - self.batch.end);
             match &self.reader {
+                _ if self.checked => {
+                    if held.max(self.translated.len()) > ANSWER_MAX {
+                        return self.broken(What::BadBody).await;
+                    }
+                }
                 Reader::Watch(_) => {
                     if !self.committed && held > HOLD_MAX {
                         self.commit();
@@ -163,6 +175,15 @@ impl Pump<'_, '_> {
             }
             let batch = self.batch;
             let clean = batch.terminal || (over && self.complete());
+            if clean && self.checked && !batch.error {
+                let translated = matches!(self.reader, Reader::Translate(_));
+                let said = if translated { &self.translated } else { &read.filled()[..batch.end] };
+                if let Err(check) = self.exchange.judge(said, true) {
+                    self.call.spoil();
+                    self.call.end(self.exchange.client).await;
+                    return judge::refused(check);
+                }
+            }
             if clean && !self.committed {
                 // A whole stream without content: an empty answer is an answer.
                 self.commit();
@@ -183,7 +204,7 @@ impl Pump<'_, '_> {
             if over {
                 return self.broken(What::Truncated).await;
             }
-            let by = if self.committed {
+            let by = if self.committed || self.heard {
                 self.exchange.by_next_piece(self.attempt)
             } else {
                 self.exchange.by(self.attempt.first_token_by_us, TimeoutKind::FirstToken).hedged()
@@ -252,6 +273,7 @@ impl Pump<'_, '_> {
         let batch = &mut self.batch;
         batch.end = end;
         match kind {
+            EventKind::Content if self.checked => self.heard = true,
             EventKind::Content if !self.committed => self.commit(),
             EventKind::UsageOnly if self.hide_usage && batch.hidden_count < HIDDEN_MAX => {
                 batch.hidden[batch.hidden_count] = (start, end);
@@ -294,196 +316,5 @@ impl Pump<'_, '_> {
         self.first_token_us = clock::now_us().saturating_sub(self.call.sent_us);
         // Policy learns of it now: the stream may go on for minutes, and its client may leave it at any time.
         self.exchange.committed(self.attempt.no);
-    }
-
-    /// Writes the batch to the client; `None` when the client is gone. The buffer comes back without what was written.
-    async fn forward(&mut self, read: Buf, last: bool) -> Option<Buf> {
-        let batch = std::mem::take(&mut self.batch);
-        let first = !std::mem::replace(&mut self.begun, true);
-        let chunked = self.exchange.inbound.minor > 0;
-        // The request is not needed any more once an answer is committed; its buffer is let go here.
-        let mut gather = match self.exchange.client.gather.take() {
-            Some(gather) => gather,
-            None => Box::new(Gather::new(Buf::default(), Buf::default())),
-        };
-        gather.reset();
-        let translating = matches!(self.reader, Reader::Translate(_));
-        let mut head = std::mem::take(&mut gather.own);
-        if head.capacity() == 0 {
-            head = Buf::take(buf::IDLE);
-        }
-        let out = head.as_vec();
-        if first {
-            self.push_head(out, chunked);
-        }
-        let hidden = &batch.hidden[..batch.hidden_count];
-        let payload = if translating {
-            self.translated.len()
-        } else {
-            batch.end - hidden.iter().map(|(from, to)| to - from).sum::<usize>()
-        };
-        if chunked && payload > 0 {
-            let mut line = [0; CHUNK_LINE_MAX];
-            let n = write_chunk_size(&mut line, payload);
-            out.extend_from_slice(&line[..n]);
-        }
-        let before = out.len();
-        if translating {
-            out.append(&mut self.translated);
-        }
-        let after_payload = out.len();
-        if chunked && payload > 0 {
-            out.extend_from_slice(CHUNK_END);
-        }
-        if chunked && last {
-            out.extend_from_slice(LAST_CHUNK);
-        }
-        let all = out.len();
-        gather.own = head;
-        gather.body = read;
-        let mut fits = gather.piece(Side::Own, 0..if translating { after_payload } else { before });
-        if !translating {
-            let mut at = 0;
-            for (from, to) in hidden {
-                fits &= gather.piece(Side::Body, at..*from);
-                at = *to;
-            }
-            fits &= gather.piece(Side::Body, at..batch.end);
-        }
-        fits &= gather.piece(Side::Own, after_payload..all);
-        let empty = gather.total() == 0;
-        self.exchange.client.gather = Some(gather);
-        if !fits || (!empty && self.exchange.client.write_gather().await.is_err()) {
-            return None;
-        }
-        let gather = self.exchange.client.gather.as_mut()?;
-        let mut read = std::mem::take(&mut gather.body);
-        read.consume(batch.end);
-        self.scanned -= batch.end;
-        Some(read)
-    }
-
-    fn push_head(&mut self, out: &mut Vec<u8>, chunked: bool) {
-        respond::status_line(out, 200);
-        let exchange = &self.exchange;
-        push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
-        let overhead = overhead_us(self.exchange.inbound, self.call.sent_us, self.call.received_us);
-        self.exchange.push_facts(out, self.attempt, overhead);
-        out.extend_from_slice(b"cache-control: no-cache\r\n");
-        if chunked {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-        }
-        let keep = chunked && respond::keeps(self.exchange.client, self.exchange.inbound);
-        respond::connection(out, keep, self.exchange.inbound.minor);
-        out.extend_from_slice(b"\r\n");
-    }
-
-    /// A provider's error event before anything was delivered: a failed attempt.
-    async fn failed_before_commit(&mut self, read: &Buf) -> Ended {
-        let event = read.filled().get(self.batch.error_at..self.batch.end).unwrap_or_default();
-        let error = crate::dialect::error::read_stream_error(event);
-        let retry_after_us = error.retry_after_ms.and_then(|ms| ms.checked_mul(1000));
-        let kind = kind_for_policy(error.kind);
-        self.call.spoil();
-        self.call.end(self.exchange.client).await;
-        Ended::failed_with(Signal::ErrorInOk { kind, retry_after_us, stream: true }, error)
-    }
-
-    /// The stream broke. Before commit that is a failed attempt; after it the client is told and cut off.
-    async fn broken(&mut self, what: What) -> Ended {
-        if self.committed {
-            return self.cut(what).await;
-        }
-        self.call.spoil();
-        self.call.end(self.exchange.client).await;
-        Ended::Failed(Signal::Transport(what), None)
-    }
-
-    /// Tells the client that the stream broke, unless the provider did, and ends it without a clean end.
-    async fn cut(&mut self, what: What) -> Ended {
-        self.call.spoil();
-        if what != What::StreamError {
-            let mut event = Vec::with_capacity(256);
-            if self.oversized {
-                // Half of an event is out: it ends here, so that the error is an event of its own.
-                event.extend_from_slice(b"\n\n");
-            }
-            let message = match what {
-                What::Timeout(_) => "the provider stopped sending in the middle of its answer",
-                _ => "the provider's connection broke in the middle of its answer",
-            };
-            respond::stream_error(
-                &mut event,
-                self.exchange.inbound.dialect,
-                self.exchange.inbound.api,
-                message,
-            );
-            let mut out = Buf::take(event.len() + CHUNK_LINE_MAX + 2);
-            if self.exchange.inbound.minor > 0 {
-                let mut line = [0; CHUNK_LINE_MAX];
-                let n = write_chunk_size(&mut line, event.len());
-                out.push(&line[..n]);
-                out.push(&event);
-                out.push(CHUNK_END);
-            } else {
-                out.push(&event);
-            }
-            // A client that is gone as well needs no telling.
-            let _ = self.exchange.client.write(out).await;
-        }
-        self.call.end(self.exchange.client).await;
-        let failure: Failure = attribute(Signal::Transport(what)).after_commit();
-        Ended::Delivered(After::Cut, Outcome::Failure(failure))
-    }
-
-    fn client_left(&self) -> Ended {
-        // The call ends with its attempt; closing its connection is what stops the provider.
-        if self.committed { Ended::Delivered(After::Cut, Outcome::Cancelled) } else { Ended::Gone }
-    }
-
-    /// The stream is whole and delivered.
-    async fn finish(&mut self, read: Buf, over: bool) -> Ended {
-        self.call.complete();
-        if !over {
-            self.drain(read).await;
-        }
-        self.call.complete();
-        if self.excess || !self.reply.keep_alive || matches!(self.framing, Framing::UntilClose { .. }) {
-            self.call.spoil();
-        }
-        self.call.end(self.exchange.client).await;
-        let inbound = self.exchange.inbound;
-        let keep = inbound.minor > 0 && respond::keeps(self.exchange.client, inbound);
-        let usage = match &self.reader {
-            Reader::Watch(watch) => watch.usage(),
-            Reader::Translate(translator) => translator.usage(),
-        }
-        .unwrap_or_default();
-        let success = Success {
-            first_token_us: self.first_token_us,
-            input_tokens: u32::try_from(usage.prompt()).unwrap_or(u32::MAX),
-            output_tokens: u32::try_from(usage.output).unwrap_or(u32::MAX),
-            cost_nano_usd: 0,
-        };
-        Ended::Delivered(if keep { After::Keep } else { After::Close }, Outcome::Success(success))
-    }
-
-    /// Waits a moment for the end of the provider's framing, so that the connection can be used again. The client has
-    /// its whole answer already; its next request ends the wait.
-    async fn drain(&mut self, mut read: Buf) {
-        let by_us = clock::now_us() + DRAIN_US;
-        loop {
-            read.clear();
-            read = match self.call.more_unless_asked(self.exchange.client, read, by_us).await {
-                Some(read) => read,
-                None => return self.call.spoil(),
-            };
-            match self.framing.strip(&mut read, 0, &mut self.excess) {
-                Ok((_, true)) => return,
-                // Anything behind the end mark is late; it is read and dropped.
-                Ok((_, false)) => {}
-                Err(_) => return self.call.spoil(),
-            }
-        }
     }
 }

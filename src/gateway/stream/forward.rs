@@ -1,0 +1,113 @@
+//! One batch of events on its way to the client, in one write.
+
+use crate::net::gather::{Gather, Side};
+use crate::net::{Buf, buf};
+use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
+
+use super::super::answer::push_reply_fields;
+use super::super::exchange::overhead_us;
+use super::super::respond;
+use super::{Batch, Pump, Reader};
+
+impl Pump<'_, '_> {
+    /// Writes the batch to the client; `None` when the client is gone. The buffer comes back without what was written.
+    pub(super) async fn forward(&mut self, read: Buf, last: bool) -> Option<Buf> {
+        let batch = std::mem::take(&mut self.batch);
+        let first = !std::mem::replace(&mut self.begun, true);
+        let chunked = self.exchange.inbound.minor > 0;
+        // The request is not needed any more once an answer is committed; its buffer is let go here.
+        let mut gather = match self.exchange.client.gather.take() {
+            Some(gather) => gather,
+            None => Box::new(Gather::new(Buf::default(), Buf::default())),
+        };
+        gather.reset();
+        let translating = matches!(self.reader, Reader::Translate(_));
+        let mut head = std::mem::take(&mut gather.own);
+        if head.capacity() == 0 {
+            head = Buf::take(buf::IDLE);
+        }
+        let out = head.as_vec();
+        if first {
+            self.push_head(out, chunked);
+        }
+        self.keep(&read, &batch);
+        let hidden = &batch.hidden[..batch.hidden_count];
+        let payload = if translating {
+            self.translated.len()
+        } else {
+            batch.end - hidden.iter().map(|(from, to)| to - from).sum::<usize>()
+        };
+        if chunked && payload > 0 {
+            let mut line = [0; CHUNK_LINE_MAX];
+            let n = write_chunk_size(&mut line, payload);
+            out.extend_from_slice(&line[..n]);
+        }
+        let before = out.len();
+        if translating {
+            out.append(&mut self.translated);
+        }
+        let after_payload = out.len();
+        if chunked && payload > 0 {
+            out.extend_from_slice(CHUNK_END);
+        }
+        if chunked && last {
+            out.extend_from_slice(LAST_CHUNK);
+        }
+        let all = out.len();
+        gather.own = head;
+        gather.body = read;
+        let mut fits = gather.piece(Side::Own, 0..if translating { after_payload } else { before });
+        if !translating {
+            let mut at = 0;
+            for (from, to) in hidden {
+                fits &= gather.piece(Side::Body, at..*from);
+                at = *to;
+            }
+            fits &= gather.piece(Side::Body, at..batch.end);
+        }
+        fits &= gather.piece(Side::Own, after_payload..all);
+        let empty = gather.total() == 0;
+        self.exchange.client.gather = Some(gather);
+        if !fits || (!empty && self.exchange.client.write_gather().await.is_err()) {
+            return None;
+        }
+        let gather = self.exchange.client.gather.as_mut()?;
+        let mut read = std::mem::take(&mut gather.body);
+        read.consume(batch.end);
+        self.scanned -= batch.end;
+        Some(read)
+    }
+
+    fn push_head(&mut self, out: &mut Vec<u8>, chunked: bool) {
+        respond::status_line(out, 200);
+        let fields_at = out.len();
+        let exchange = &self.exchange;
+        push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
+        let overhead = overhead_us(self.exchange.inbound, self.call.sent_us, self.call.received_us);
+        self.exchange.push_facts(out, self.attempt, overhead);
+        out.extend_from_slice(b"cache-control: no-cache\r\n");
+        if let Some(keeping) = &mut self.exchange.client.keeping {
+            keeping.head(200, &out[fields_at..]);
+        }
+        if chunked {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        }
+        let keep = chunked && respond::keeps(self.exchange.client, self.exchange.inbound);
+        respond::connection(out, keep, self.exchange.inbound.minor);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds what the batch says to the answer that is kept for its key, where one is.
+    fn keep(&mut self, read: &Buf, batch: &Batch) {
+        let Some(keeping) = &mut self.exchange.client.keeping else { return };
+        if matches!(self.reader, Reader::Translate(_)) {
+            return keeping.body(&self.translated);
+        }
+        let mut at = 0;
+        for (from, to) in &batch.hidden[..batch.hidden_count] {
+            keeping.body(&read.filled()[at..*from]);
+            at = *to;
+        }
+        keeping.body(&read.filled()[at..batch.end]);
+    }
+}
