@@ -52,26 +52,26 @@ fn retry(item: &Item<'_>, base: Retry, report: &mut Report) -> Retry {
     let mut fields = item.fields(report);
     let max_retries =
         fields.item("max_retries").and_then(|item| item.whole(report, 0, defaults::MAX_RETRIES_MOST));
-    let backoff_initial_ms = fields.ms("backoff_initial", base.backoff_initial_ms, report);
-    let longest = fields.item("backoff_max");
-    let backoff_max_ms = longest.as_ref().and_then(|item| item.positive_ms(report));
+    let (backoff_initial_ms, backoff_max_ms) = first_and_longest(
+        &mut fields,
+        ("backoff_initial", base.backoff_initial_ms),
+        ("backoff_max", base.backoff_max_ms),
+        report,
+    );
     fields.finish(report, &[]);
-    if let (Some(item), Some(most)) = (&longest, backoff_max_ms)
-        && most < backoff_initial_ms
-    {
-        let message = format!("`{}` is shorter than the first backoff", item.path);
-        item.error(report, message, "raise it, or lower `backoff_initial`");
-    }
-    Retry {
-        max_retries: max_retries.map(|count| count as u32).or(base.max_retries),
-        backoff_initial_ms,
-        backoff_max_ms: backoff_max_ms.unwrap_or(base.backoff_max_ms.max(backoff_initial_ms)),
-    }
+    let max_retries = max_retries.map(|count| count as u32).or(base.max_retries);
+    Retry { max_retries, backoff_initial_ms, backoff_max_ms }
 }
 
 fn breaker(item: &Item<'_>, base: Breaker, report: &mut Report) -> Breaker {
     let mut fields = item.fields(report);
     let whole = |most: u64| move |item: &Item<'_>, report: &mut Report| item.whole(report, 10_000, most);
+    let (open_min_ms, open_max_ms) = first_and_longest(
+        &mut fields,
+        ("open_min", base.open_min_ms),
+        ("open_max", base.open_max_ms),
+        report,
+    );
     let breaker = Breaker {
         failures_in_row: fields.count("failures_in_row", 1..=1_000, base.failures_in_row, report),
         failure_percent: fields.count("failure_percent", 1..=100, base.failure_percent, report),
@@ -86,40 +86,42 @@ fn breaker(item: &Item<'_>, base: Breaker, report: &mut Report) -> Breaker {
             base.tokens_failure_percent,
             report,
         ),
-        open_min_ms: fields.ms("open_min", base.open_min_ms, report),
-        open_max_ms: fields.ms("open_max", base.open_max_ms, report),
+        open_min_ms,
+        open_max_ms,
         ramp_ms: fields.ms("ramp", base.ramp_ms, report),
     };
     fields.finish(report, &[]);
-    ordered(item, ("open_min", breaker.open_min_ms), ("open_max", breaker.open_max_ms), report);
     breaker
 }
 
 fn cooldown(item: &Item<'_>, base: Cooldown, report: &mut Report) -> Cooldown {
     let mut fields = item.fields(report);
-    let cooldown = Cooldown {
-        initial_ms: fields.ms("initial", base.initial_ms, report),
-        max_ms: fields.ms("max", base.max_ms, report),
-        cap_ms: fields.ms("cap", base.cap_ms, report),
-    };
+    let (initial_ms, max_ms) =
+        first_and_longest(&mut fields, ("initial", base.initial_ms), ("max", base.max_ms), report);
+    let cap_ms = fields.ms("cap", base.cap_ms, report);
     fields.finish(report, &[]);
-    ordered(item, ("initial", cooldown.initial_ms), ("max", cooldown.max_ms), report);
-    cooldown
+    Cooldown { initial_ms, max_ms, cap_ms }
 }
 
-/// Refuses a first time that is longer than the longest one.
-fn ordered(item: &Item<'_>, first: (&str, u64), longest: (&str, u64), report: &mut Report) {
-    if first.1 > longest.1 {
-        let (show, path) = (super::values::show_ms, &item.path);
-        let message = format!(
-            "`{path}.{}` of {} is longer than `{path}.{}` of {}",
-            first.0,
-            show(first.1),
-            longest.0,
-            show(longest.1)
-        );
-        item.error(report, message, format!("lower `{}`, or raise `{}`", first.0, longest.0));
+/// A first time and the longest it doubles to. Where only the first is written, the longest is at least as long; where
+/// the longest is written and shorter, that is an error.
+fn first_and_longest(
+    fields: &mut Fields<'_>,
+    first: (&'static str, u64),
+    longest: (&'static str, u64),
+    report: &mut Report,
+) -> (u64, u64) {
+    let first_ms = fields.ms(first.0, first.1, report);
+    let item = fields.item(longest.0);
+    let written_ms = item.as_ref().and_then(|item| item.positive_ms(report));
+    if let (Some(item), Some(ms)) = (item, written_ms)
+        && ms < first_ms
+    {
+        let (ms, first_ms) = (super::values::show_ms(ms), super::values::show_ms(first_ms));
+        let message = format!("`{}` of {ms} is shorter than `{}` of {first_ms}", item.path, first.0);
+        item.error(report, message, format!("raise it, or lower `{}`", first.0));
     }
+    (first_ms, written_ms.unwrap_or(longest.1.max(first_ms)))
 }
 
 /// Reads `retry_budget`; with `top`, the money limit too, nano-dollars a minute.
@@ -220,6 +222,12 @@ fn check(item: &Item<'_>, report: &mut Report) -> Option<Check> {
             _ => Check::Json,
         });
     }
+    if !matches!(item.node.value, Value::Map(_)) {
+        if !matches!(item.node.value, Value::Unset) {
+            item.error(report, format!("`{}` is no check", item.path), CHECKS_HELP);
+        }
+        return None;
+    }
     let mut fields = item.fields(report);
     let min_length = fields.item("min_length");
     let regex = fields.item("regex");
@@ -248,9 +256,7 @@ fn check(item: &Item<'_>, report: &mut Report) -> Option<Check> {
         }
         (None, None, None, Some(item)) => check_confidence(&item, report),
         _ => {
-            if matches!(&item.node.value, Value::Map(_)) {
-                item.error(report, format!("`{}` is not one check", item.path), CHECKS_HELP);
-            }
+            item.error(report, format!("`{}` is not one check", item.path), CHECKS_HELP);
             None
         }
     }

@@ -117,7 +117,7 @@ impl Builder<'_> {
     /// Adds targets that share as group number `group`.
     fn equals(&mut self, equals: &Equals, group: u8, walk: &mut Walk, report: &mut Report) {
         let sum: f64 = equals.members.iter().map(|(_, weight)| weight).sum();
-        if sum <= 0.0 {
+        if sum <= 0.0 && !equals.members.is_empty() {
             let message = "all of these targets have weight 0, so that none is preferred";
             report.warn(equals.at, &equals.path, message, "give at least one a weight above 0");
         }

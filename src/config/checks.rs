@@ -38,14 +38,22 @@ impl Check {
     /// A check that finds `pattern`. The error says what is wrong with it, in one line.
     pub fn regex(pattern: &str) -> Result<Check, String> {
         // The crate draws the pattern with a caret over several lines; its last line says what is wrong.
-        let why =
-            |error: regex::Error| error.to_string().lines().last().unwrap_or_default().trim().to_owned();
+        let why = |error: regex::Error| {
+            let text = error.to_string();
+            let last = text.lines().last().unwrap_or_default().trim();
+            last.strip_prefix("error: ").unwrap_or(last).to_owned()
+        };
         Regex::new(pattern).map(Check::Regex).map_err(why)
     }
 
     /// A check against `schema`. The error says what is wrong with it, in one line and without its values.
     pub fn json_schema(schema: &Value) -> Result<Check, String> {
-        let validator = jsonschema::validator_for(schema).map_err(|error| error.masked().to_string())?;
+        let why = |error: jsonschema::ValidationError<'_>| {
+            let place = error.instance_path().to_string();
+            let place = if place.is_empty() { place } else { format!(", at {place}") };
+            format!("{}{place}", error.masked())
+        };
+        let validator = jsonschema::validator_for(schema).map_err(why)?;
         Ok(Check::JsonSchema(Arc::new(validator)))
     }
 

@@ -15,6 +15,7 @@ use super::bounds::{Limits, Timeouts};
 use super::defaults;
 use super::diagnostics::{Report, nearest, quoted};
 use super::env::Env;
+use super::fights;
 use super::known::Table;
 use super::mechanisms::StepBudget;
 use super::names::{self, Names};
@@ -103,6 +104,10 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         warnings: Vec::new(),
         providers,
     };
+    // In a file with errors they would be ghosts of what was left out.
+    if !report.failed() {
+        fights::find(&plan).into_iter().for_each(|found| report.add(found));
+    }
     Some(plan)
 }
 

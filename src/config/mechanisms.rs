@@ -7,6 +7,7 @@
 //!
 //! Invariants, checked where they are read: percents are 0 to 100, first times are not longer than longest ones.
 
+use super::bounds::Timeouts;
 use super::checks::Check;
 use super::defaults;
 
@@ -167,6 +168,19 @@ pub struct RouteTimeouts {
     pub total_ms: Option<u64>,
     /// One attempt: the whole answer when not streaming, the first token when streaming.
     pub attempt_ms: Option<u64>,
+}
+
+impl RouteTimeouts {
+    /// The timeouts of an attempt on the route at a provider with the timeouts `base`.
+    pub fn over(&self, base: &Timeouts) -> Timeouts {
+        Timeouts {
+            connect_ms: self.connect_ms.unwrap_or(base.connect_ms),
+            first_token_ms: self.first_token_ms.unwrap_or(base.first_token_ms),
+            token_gap_ms: self.token_gap_ms.unwrap_or(base.token_gap_ms),
+            total_ms: self.total_ms.unwrap_or(base.total_ms),
+            attempt_ms: self.attempt_ms.or(base.attempt_ms),
+        }
+    }
 }
 
 /// What a request gets whose model has no entry in `fallbacks`, and what an entry gets that sets nothing itself.

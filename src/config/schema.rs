@@ -291,7 +291,7 @@ fn provider(name: Word, item: &Item<'_>, base: &ProviderBlocks, report: &mut Rep
 }
 
 /// Settings of a provider that Bifrost has under another name.
-const SAME: [([&str; 2], [&str; 2]); 7] = [
+pub(super) const SAME: [([&str; 2], [&str; 2]); 7] = [
     (["timeouts", "attempt"], ["network_config", "default_request_timeout_in_seconds"]),
     (["timeouts", "token_gap"], ["network_config", "stream_idle_timeout_in_seconds"]),
     (["retry", "max_retries"], ["network_config", "max_retries"]),

@@ -82,7 +82,8 @@ fn provider(p: &config::Provider) -> ProviderSettings {
             burst: p.retry_budget.burst,
         },
         bulkhead: BulkheadSettings {
-            concurrent_max: p.bulkhead.concurrent,
+            // A call has a connection of its own, so a bound on connections bounds calls too.
+            concurrent_max: p.bulkhead.concurrent.into_iter().chain(p.max_connections).min(),
             queue_max: p.bulkhead.queue,
             queue_wait_us: us(p.bulkhead.queue_wait_ms),
         },
