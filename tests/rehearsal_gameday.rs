@@ -1,12 +1,13 @@
 //! Game days against gateways whose behaviour is known: none at all, and one that asks the next provider.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sluice::config::{DriverChoice, Loader};
 use sluice::net::driver;
-use sluice::rehearsal::gameday::{Options, Report, RunningGateway, Silent, run};
+use sluice::rehearsal::gameday::{Options, Report, RunningGateway, Setup, Silent, run};
 use socket2::{Domain, Socket, Type};
 
 /// The providers' addresses, as the configuration names them.
@@ -18,12 +19,12 @@ fn providers(config: &str) -> Vec<SocketAddr> {
 fn play(ids: &[&str], gateway: impl Fn(Vec<SocketAddr>) -> RunningGateway) -> Report {
     let only = ids.iter().map(|id| (*id).to_owned()).collect();
     let options = Options { only, scale: 0.01, ..Options::default() };
-    run(&options, &mut |config| Ok(gateway(providers(&config))), &mut Silent).expect("known scenarios")
+    run(&options, &mut |setup| Ok(gateway(providers(&setup.config))), &mut Silent).expect("known scenarios")
 }
 
 /// Clients reach the first provider directly.
 fn no_gateway(providers: Vec<SocketAddr>) -> RunningGateway {
-    RunningGateway { addr: providers[0], stop: Box::new(|| {}), status: None }
+    RunningGateway { addr: providers[0], stop: Box::new(|| {}), status: None, scaled: false }
 }
 
 /// Reads a whole answer from each provider in turn and passes on the first good one: slow, simple, and it never loses
@@ -37,7 +38,7 @@ fn patient_gateway(providers: Vec<SocketAddr>) -> RunningGateway {
             std::thread::spawn(move || serve(client, &providers));
         }
     });
-    RunningGateway { addr, stop: Box::new(|| {}), status: None }
+    RunningGateway { addr, stop: Box::new(|| {}), status: None, scaled: false }
 }
 
 fn serve(mut client: TcpStream, providers: &[SocketAddr]) -> Option<()> {
@@ -166,7 +167,27 @@ fn a_port_that_another_process_has_is_named() {
     assert!(!report.passed());
 }
 
-/// The real gateway on this driver.
+/// The real gateway on this driver, its own clocks on the scenario's where it can.
+fn real_gateway(setup: &Setup, choice: DriverChoice, workers: usize) -> Result<RunningGateway, String> {
+    let load = |clocks: &[String]| {
+        let sets = [&["listen=127.0.0.1:0".to_owned()], clocks].concat();
+        let file = Some("gameday.yaml".into());
+        let loader = Loader { file, sets, workers: Some(workers), driver: Some(choice), ..Loader::default() };
+        loader.load_text(&setup.config, &|_| None)
+    };
+    let (plan, scaled) = match load(&setup.clocks) {
+        Ok(plan) => (plan, true),
+        Err(_) => (load(&[]).map_err(|error| error.to_string())?, false),
+    };
+    let gateway = sluice::gateway::start(plan).map_err(|error| error.to_string())?;
+    let addr = gateway.addr();
+    let stop = move || {
+        assert_eq!(gateway.panics(), 0);
+        gateway.stop(Duration::from_secs(2)).expect("a clean stop");
+    };
+    Ok(RunningGateway { addr, stop: Box::new(stop), status: None, scaled })
+}
+
 fn meets_its_bars(choice: DriverChoice, ids: &[&str]) {
     if let Err(why) = driver::choose(choice) {
         eprintln!("skipped: {why}");
@@ -174,19 +195,7 @@ fn meets_its_bars(choice: DriverChoice, ids: &[&str]) {
     }
     let only = ids.iter().map(|id| (*id).to_owned()).collect();
     let options = Options { only, scale: 0.02, ..Options::default() };
-    let mut start = |config: String| {
-        let sets = vec!["listen=127.0.0.1:0".to_owned(), "workers=2".to_owned()];
-        let loader = Loader { file: Some("gameday.yaml".into()), sets, ..Loader::default() };
-        let mut plan = loader.load_text(&config, &|_| None).map_err(|error| error.to_string())?;
-        plan.driver = choice;
-        let gateway = sluice::gateway::start(plan).map_err(|error| error.to_string())?;
-        let addr = gateway.addr();
-        let stop = move || {
-            assert_eq!(gateway.panics(), 0);
-            gateway.stop(Duration::from_secs(2)).expect("a clean stop");
-        };
-        Ok(RunningGateway { addr, stop: Box::new(stop), status: None })
-    };
+    let mut start = |setup: &Setup| real_gateway(setup, choice, 2);
     let report = run(&options, &mut start, &mut Silent).expect("known scenarios");
     assert!(report.passed(), "{report}");
 }
@@ -201,4 +210,20 @@ fn the_gateway_meets_its_bars_on_epoll() {
 #[test]
 fn the_gateway_meets_its_bars_on_io_uring() {
     meets_its_bars(DriverChoice::IoUring, DAYS);
+}
+
+#[test]
+fn ctrl_c_ends_a_run_with_the_verdicts_so_far() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.args(["gameday", "healthy", "down", "--scale", "0.02", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("[2/2] down: ")), "the second day begins");
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupted.is_ok_and(|status| status.success()));
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "no bar was missed so far");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(json["interrupted"], true);
+    assert_eq!(json["verdicts"].as_array().map(Vec::len), Some(1), "{json}");
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+use super::gameday::GamedayArgs;
 use super::mock::MockArgs;
 use crate::config::{DriverChoice, parse_listen};
 
@@ -19,6 +20,7 @@ Examples:
   sluice check sluice.yaml                      all problems of a config, with their places
   sluice explain sluice.yaml gpt-4o-mini        where a model name would go, and why
   sluice mock --fault brownout                  a provider that misbehaves, to rehearse against
+  sluice gameday --scale 0.05                   bad days, rehearsed here, with a verdict for each
 
 Environment:
   SLUICE_CONFIG  the config file, when --config is not given
@@ -31,7 +33,7 @@ Exit codes:
   1  the config was refused, or the model is unknown
   2  wrong arguments
   3  could not start: address taken, driver missing
-  4  a game day missed its bar";
+  4  a game day missed a bar";
 
 /// Self-hosted LLM gateway: one local endpoint in front of every model provider.
 #[derive(Debug, Parser)]
@@ -53,6 +55,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Serve a mock provider that can be told to misbehave
     Mock(MockArgs),
+    /// Rehearse bad days on this machine and judge how the gateway does
+    Gameday(GamedayArgs),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }

@@ -16,6 +16,7 @@ mod check;
 mod completions;
 mod exit;
 mod explain;
+mod gameday;
 mod mock;
 mod rooms;
 mod serve;
@@ -28,8 +29,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::config::{Env, Loader, Plan};
+use crate::rehearsal::gameday::Report;
 use args::{Cli, Command};
 pub use exit::Exit;
+use gameday::GamedayArgs;
 use mock::MockArgs;
 
 /// Why something that a command started did not run, in words for the user.
@@ -47,6 +50,8 @@ struct Rooms<'r> {
     serve: &'r dyn Fn(Plan, Loader) -> Result<(), StartError>,
     /// Serves as a provider that misbehaves as told.
     mock: &'r dyn Fn(&MockArgs) -> Result<(), StartError>,
+    /// Plays game days and comes back with their verdicts.
+    gameday: &'r dyn Fn(&GamedayArgs) -> Result<Report, StartError>,
     /// The text of `mock --list-faults`.
     list_faults: &'r dyn Fn() -> String,
 }
@@ -73,8 +78,12 @@ pub fn run() -> ExitCode {
         out: &mut std::io::stdout(),
         err: &mut std::io::stderr(),
     };
-    let rooms =
-        Rooms { serve: &rooms::serve, mock: &rooms::mock, list_faults: &crate::rehearsal::list_faults };
+    let rooms = Rooms {
+        serve: &rooms::serve,
+        mock: &rooms::mock,
+        gameday: &rooms::gameday,
+        list_faults: &crate::rehearsal::list_faults,
+    };
     run_with(std::env::args_os(), &rooms, &mut around).into()
 }
 
@@ -94,6 +103,7 @@ fn run_with(
         Some(Command::Check(own)) => check::run(&own, around),
         Some(Command::Explain(own)) => explain::run(&own, around),
         Some(Command::Mock(own)) => mock::run(own, rooms, around),
+        Some(Command::Gameday(own)) => gameday::run(own, rooms, around),
         Some(Command::Completions(own)) => completions::run(&own, around),
     };
     // Only writing fails here, a closed pipe mostly. Nobody heard the answer, so it was not a good one.

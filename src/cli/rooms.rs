@@ -3,13 +3,23 @@
 //! The only file here that reads the process environment again (a reload sees what it holds then) and that
 //! waits for signals.
 
+use std::cell::RefCell;
+use std::io::IsTerminal;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::StartError;
+use super::gameday::GamedayArgs;
 use super::mock::MockArgs;
-use crate::config::{Loader, Plan};
+use crate::config::{ConfigError, Loader, Plan, Severity};
 use crate::gateway::{self, ServeOptions};
+use crate::net::driver;
+use crate::rehearsal::gameday::{self, Report, RunningGateway, Setup, Terminal};
 use crate::rehearsal::{Dialects, Mock, MockOptions, Pacing, Program};
 
 /// Serves `plan` until the process is told to stop; SIGHUP loads the next plan with `loader`.
@@ -20,6 +30,96 @@ pub(super) fn serve(plan: Plan, loader: Loader) -> Result<(), StartError> {
     let reload = move || loader.load(&|name| std::env::var(name).ok()).map_err(|error| error.to_string());
     let options = ServeOptions { reload: Some(Box::new(reload)) };
     gateway::serve(plan, &options).map_err(|error| StartError::Start(error.to_string()))
+}
+
+/// The exit code of a process that a second Ctrl-C ends, as a shell would report it.
+const INTERRUPTED: i32 = 130;
+/// Signals this close together are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
+/// How long a game day's gateway may finish what runs when its clients have left.
+const GAMEDAY_DRAIN: Duration = Duration::from_secs(2);
+
+/// Plays game days against gateways in this process, or against one that runs already. The first SIGINT or SIGTERM ends
+/// the run with the verdicts so far, the second ends the process.
+pub(super) fn gameday(args: &GamedayArgs) -> Result<Report, StartError> {
+    let failed = |error: std::io::Error| StartError::Start(error.to_string());
+    if args.against.is_none() {
+        driver::choose(args.driver()).map_err(failed)?;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    end_on_signals(stop.clone()).map_err(failed)?;
+    let options = gameday::Options {
+        only: args.days.clone(),
+        scale: args.scale,
+        load: args.load,
+        seed: args.seed,
+        against: args.against.clone(),
+        provider_ports: args.ports(),
+        stop,
+    };
+    let screen = std::io::stderr();
+    let in_place = screen.is_terminal();
+    let mut start = |setup: &Setup| gateway_for(setup, args);
+    gameday::run(&options, &mut start, &mut Terminal::new(screen, in_place)).map_err(StartError::Arguments)
+}
+
+/// Sets `stop` on the first signal and ends the process on a later one.
+fn end_on_signals(stop: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let mut first: Option<Instant> = None;
+        for _ in signals.forever() {
+            stop.store(true, Ordering::Release);
+            // One Ctrl-C can come twice: from the terminal, and from a parent that passes on its own.
+            if first.get_or_insert_with(Instant::now).elapsed() > SAME_SIGNAL {
+                std::process::exit(INTERRUPTED);
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// A gateway in this process on a free port.
+fn gateway_for(setup: &Setup, args: &GamedayArgs) -> Result<RunningGateway, String> {
+    let load = |clocks: &[String]| {
+        let loader = Loader {
+            file: Some("gameday.yaml".into()),
+            driver: Some(args.driver()),
+            workers: args.workers.map(usize::from),
+            sets: [&["listen=127.0.0.1:0".to_owned()], clocks].concat(),
+            ..Loader::default()
+        };
+        loader.load_text(&setup.config, &|_| None)
+    };
+    let (plan, scaled) = match load(&setup.clocks) {
+        Ok(plan) => (plan, true),
+        // Warnings about keys in the clear are about keys that open nothing.
+        Err(_) => (load(&[]).map_err(|error| errors_of(&error))?, false),
+    };
+    let gateway = gateway::start(plan).map_err(|error| error.to_string())?;
+    let addr = gateway.addr();
+    let gateway = Rc::new(RefCell::new(Some(gateway)));
+    let running = gateway.clone();
+    let stop = move || {
+        let ended = running.borrow_mut().take().map(|gateway| gateway.stop(GAMEDAY_DRAIN));
+        if let Some(Err(error)) = ended {
+            say(&format!("sluice gameday: the gateway did not stop well: {error}"));
+        }
+    };
+    let status = move || gateway.borrow().as_ref().map_or_else(String::new, breakers);
+    Ok(RunningGateway { addr, stop: Box::new(stop), status: Some(Box::new(status)), scaled })
+}
+
+fn errors_of(error: &ConfigError) -> String {
+    let errors = error.diagnostics.iter().filter(|one| one.severity == Severity::Error);
+    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// The breakers of every target that was asked so far.
+fn breakers(gateway: &gateway::Running) -> String {
+    let all = gateway.breakers();
+    let each: Vec<String> = all.iter().map(|(name, view)| format!("{name} {}", view.phase.label())).collect();
+    if each.is_empty() { String::new() } else { format!("breakers: {}", each.join(", ")) }
 }
 
 /// Serves as a mock provider until SIGTERM or SIGINT.

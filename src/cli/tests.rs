@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::*;
 use crate::config::{DriverChoice, PlanSource};
+use crate::rehearsal::gameday::{Figures, Verdict};
 
 struct Ran {
     exit: Exit,
@@ -11,11 +12,12 @@ struct Ran {
     err: String,
     served: Option<(Plan, Loader)>,
     mocked: Option<MockArgs>,
+    played: Option<GamedayArgs>,
 }
 
 /// Runs `line` in `directory` with `variables`; started rooms end at once, with an error when `busy`.
 fn ran(line: &[&str], directory: &std::path::Path, variables: &[(&str, &str)], busy: bool) -> Ran {
-    let (served, mocked) = (RefCell::new(None), RefCell::new(None));
+    let (served, mocked, played) = (RefCell::new(None), RefCell::new(None), RefCell::new(None));
     let ended = || if busy { Err(StartError::Start("the address is in use".to_owned())) } else { Ok(()) };
     let serve = |plan: Plan, loader: Loader| {
         *served.borrow_mut() = Some((plan, loader));
@@ -28,7 +30,12 @@ fn ran(line: &[&str], directory: &std::path::Path, variables: &[(&str, &str)], b
         }
         ended()
     };
-    let rooms = Rooms { serve: &serve, mock: &mock, list_faults: &|| "brownout\n".to_owned() };
+    let gameday = |args: &GamedayArgs| {
+        *played.borrow_mut() = Some(args.clone());
+        ended().map(|()| report(args))
+    };
+    let rooms =
+        Rooms { serve: &serve, mock: &mock, gameday: &gameday, list_faults: &|| "brownout\n".to_owned() };
     let env =
         |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -37,7 +44,28 @@ fn ran(line: &[&str], directory: &std::path::Path, variables: &[(&str, &str)], b
     let line = std::iter::once("sluice").chain(line.iter().copied()).map(OsString::from);
     let exit = run_with(line, &rooms, &mut around);
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { exit, out: text(out), err: text(err), served: served.into_inner(), mocked: mocked.into_inner() }
+    Ran {
+        exit,
+        out: text(out),
+        err: text(err),
+        served: served.into_inner(),
+        mocked: mocked.into_inner(),
+        played: played.into_inner(),
+    }
+}
+
+/// What a run of the named days comes back with: `hang` misses its bar, `refused` cannot be played.
+fn report(args: &GamedayArgs) -> Report {
+    let verdict = |day: &String| Verdict {
+        id: day.clone(),
+        title: String::new(),
+        passed: day != "hang" && day != "refused",
+        problem: (day == "refused").then(|| "a port is taken".to_owned()),
+        checks: Vec::new(),
+        figures: Figures::default(),
+    };
+    let verdicts = args.days.iter().map(verdict).collect();
+    Report { scale: args.scale, seed: args.seed, interrupted: false, verdicts }
 }
 
 fn run_line(line: &[&str]) -> Ran {
@@ -91,6 +119,10 @@ fn wrong_arguments_exit_with_two() {
         &["mock", "--scale", "0"],
         &["mock", "--first-token", "3"],
         &["--workers", "2", "check", "x"],
+        &["gameday", "--scale", "0"],
+        &["gameday", "--driver", "magic"],
+        &["gameday", "--story", "tragedy"],
+        &["gameday", "--against", "http://127.0.0.1:1", "--workers", "2"],
     ] {
         let ran = run_line(line);
         assert_eq!(ran.exit, Exit::Usage, "{line:?}");
@@ -255,6 +287,51 @@ fn mock_passes_its_arguments_on() {
 }
 
 #[test]
+fn gameday_passes_its_arguments_on_and_prints_a_table_or_json() {
+    let ran = run_line(&[
+        "gameday", "brownout", "down", "--scale", "0.05", "--seed", "7", "-w", "2", "-d", "epoll",
+    ]);
+    let args = ran.played.unwrap();
+    assert_eq!((args.scale, args.seed, args.workers, args.driver()), (0.05, 7, Some(2), DriverChoice::Epoll));
+    assert!(args.ports().is_empty(), "without --against the kernel picks");
+    assert!(ran.out.contains("ok   brownout") && ran.out.contains("2 of 2 scenarios"), "{}", ran.out);
+    assert!(ran.err.starts_with("sluice gameday: 2 days, about "), "{}", ran.err);
+    let json = run_line(&["gameday", "--json", "brownout"]).out;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["verdicts"][0]["id"], "brownout");
+    let ran = run_line(&["gameday", "--against", "http://127.0.0.1:8080/v1", "hang"]);
+    assert_eq!(ran.played.unwrap().ports(), [9101, 9102]);
+}
+
+#[test]
+fn gameday_exits_with_four_when_a_bar_is_missed_and_three_when_a_day_could_not_be_played() {
+    assert_eq!(run_line(&["gameday", "healthy"]).exit, Exit::Ok);
+    assert_eq!(run_line(&["gameday", "healthy", "hang"]).exit, Exit::BarMissed);
+    assert_eq!(run_line(&["gameday", "refused", "healthy"]).exit, Exit::NotStarted);
+    assert_eq!(run_line(&["gameday", "refused", "hang"]).exit, Exit::BarMissed);
+    let ran = ran(&["gameday", "healthy"], std::path::Path::new("/nonexistent"), &[], true);
+    assert_eq!(ran.exit, Exit::NotStarted);
+    let ran = run_line(&["gameday", "brownuot"]);
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.played.is_none() && ran.err.contains("no scenario is called `brownuot`"), "{}", ran.err);
+}
+
+#[test]
+fn gameday_lists_tells_stories_and_prints_configurations_without_playing() {
+    let list = run_line(&["gameday", "--list"]);
+    assert!(list.played.is_none() && list.out.contains("brownout-alone"), "{}", list.out);
+    let story = run_line(&["gameday", "--story", "queue"]);
+    assert!(story.played.is_none() && story.out.contains("jobs whose triage failed"), "{}", story.out);
+    let json = run_line(&["gameday", "--story", "bill", "--json"]).out;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["story"], "bill");
+    let config = run_line(&["gameday", "slowdown", "--print-config", "--provider-port", "9301"]);
+    assert!(config.out.contains("base_url: http://127.0.0.1:9302/v1"), "{}", config.out);
+    let here = directory(&[("sluice.yaml", &config.out)]);
+    let file = here.path().join("sluice.yaml").display().to_string();
+    assert_eq!(run_line(&["check", &file]).exit, Exit::Ok, "what it prints can be served");
+    assert_eq!(run_line(&["gameday", "--print-config"]).exit, Exit::Usage);
+}
+
+#[test]
 fn completions_are_scripts_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = run_line(&["completions", shell]);
@@ -274,7 +351,12 @@ fn a_closed_pipe_is_no_panic() {
             Ok(())
         }
     }
-    let rooms = Rooms { serve: &|_, _| Ok(()), mock: &|_| Ok(()), list_faults: &String::new };
+    let rooms = Rooms {
+        serve: &|_, _| Ok(()),
+        mock: &|_| Ok(()),
+        gameday: &|args| Ok(report(args)),
+        list_faults: &String::new,
+    };
     let mut around =
         Surroundings { env: &|_| None, directory: PathBuf::new(), out: &mut Closed, err: &mut Vec::new() };
     let line = ["sluice", "completions", "bash"].map(OsString::from);

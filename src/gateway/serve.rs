@@ -14,6 +14,7 @@ use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
 use crate::net::resolver::Resolver;
 use crate::net::{clock, limits, listener};
+use crate::policy::breaker::BreakerView;
 use crate::rehearsal::{Mock, MockOptions, Pacing};
 
 use super::greeting::greeting;
@@ -213,6 +214,17 @@ impl Running {
     /// Exchanges that ended because their client left.
     pub fn cancelled(&self) -> u64 {
         self.stats.iter().map(|s| s.cancelled.get()).sum()
+    }
+
+    /// The breaker of every target that was asked so far, with its provider's name. Reads only, takes no core's time.
+    pub fn breakers(&self) -> Vec<(String, BreakerView)> {
+        let live = self.live.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let now_us = clock::now_us();
+        let view = |slot| {
+            let provider = live.plan.providers.get(usize::from(live.shared.slot_provider(slot)?.0))?;
+            Some((provider.name.to_string(), live.shared.breaker(slot, now_us)?))
+        };
+        live.shared.slots().filter_map(view).collect()
     }
 
     /// Stops accepting, lets what runs finish within `limit`, and ends the workers.

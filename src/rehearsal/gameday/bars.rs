@@ -14,8 +14,13 @@ const INPUT_USD: f64 = 3.0;
 const OUTPUT_USD: f64 = 15.0;
 /// What a time bar of a run on a fast clock allows besides: the machine's own jitter is not scaled.
 const JITTER: Duration = Duration::from_millis(150);
-/// Bars about what the gateway has learnt do not begin earlier: its clocks are not scaled.
-const LEARNT: Duration = Duration::from_secs(2);
+/// Bars about what the gateway has learnt do not begin earlier: learning takes a number of calls, and calls are not more
+/// frequent on a fast clock.
+const LEARNT: Duration = Duration::from_millis(600);
+/// The same for a gateway whose breakers and cooldowns are on the real clock.
+const LEARNT_SLOWLY: Duration = Duration::from_secs(2);
+/// The share of the steady rate that counts as all of it: arrivals of one second vary.
+const FULL: f64 = 0.8;
 /// The longest that a refusal may tell a client to wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -37,6 +42,8 @@ pub(super) struct Measured<'a> {
     /// By provider, in the order of the chain.
     pub(super) counts: &'a [Counts],
     pub(super) scale: f64,
+    /// The gateway's breakers and cooldowns run on the same clock.
+    pub(super) clock_scaled: bool,
     /// Tokens of a whole answer.
     pub(super) answer_tokens: u64,
     pub(super) start: Instant,
@@ -54,7 +61,7 @@ impl Measured<'_> {
     }
 
     pub(super) fn spend_usd(&self) -> f64 {
-        self.counts.iter().map(|counts| usd(counts.tokens_in, counts.tokens_out)).sum()
+        self.counts.iter().map(billed).sum()
     }
 
     /// What the same requests cost when every one is answered once.
@@ -71,8 +78,19 @@ impl Measured<'_> {
         self.scaled(at_most) + JITTER.mul_f64((1.0 - self.scale).max(0.0))
     }
 
+    /// A time bar on the clock of the gateway's own breakers.
+    fn own_limit(&self, at_most: Duration) -> Duration {
+        if self.clock_scaled { self.limit(at_most) } else { at_most }
+    }
+
+    /// When the gateway can be asked to have learnt what it can know `after` the start.
+    fn learnt(&self, after: Duration) -> Duration {
+        let least = if self.clock_scaled { LEARNT } else { LEARNT_SLOWLY };
+        self.scaled(after).max(least.min(after))
+    }
+
     fn due_after(&self, after: Duration) -> impl Iterator<Item = &Sample> {
-        let after = self.scaled(after).max(LEARNT.min(after));
+        let after = self.learnt(after);
         self.samples.iter().filter(move |sample| sample.due >= after)
     }
 
@@ -84,6 +102,11 @@ impl Measured<'_> {
     pub(super) fn count(&self, wanted: impl Fn(Outcome) -> bool) -> u64 {
         self.samples.iter().filter(|sample| wanted(sample.outcome)).count() as u64
     }
+}
+
+/// Dollars for what a provider counted.
+pub(super) fn billed(counts: &Counts) -> f64 {
+    usd(counts.tokens_in, counts.tokens_out)
 }
 
 fn usd(tokens_in: u64, tokens_out: u64) -> f64 {
@@ -143,7 +166,8 @@ pub(super) fn check(bar: &Bar, run: &Measured<'_>) -> Check {
         }
         Bar::RetryAfterTold { after } => retry_after_told(run, after),
         Bar::ProbesWhileDown { at_most, after } => probes(run, at_most, after),
-        Bar::RecoveredWithin { at_most } => recovered(run, at_most),
+        Bar::RecoveredWithin { at_most } => recovered(run, run.own_limit(at_most)),
+        Bar::FullShareWithin { at_most } => full_share(run, run.own_limit(at_most)),
         Bar::NoRush { at_most } => no_rush(run, at_most),
         Bar::CallsWithKey { key, at_most } => {
             let first = run.counts.first();
@@ -176,7 +200,7 @@ fn retry_after_told(run: &Measured<'_>, after: Duration) -> Check {
 fn probes(run: &Measured<'_>, at_most: u64, after: Duration) -> Check {
     let name = "calls to the provider while it is down";
     let (Some(first), Some(healthy)) = (run.counts.first(), run.healthy_at) else { return missing(name) };
-    let from = run.start + run.scaled(after).max(LEARNT.min(after));
+    let from = run.start + run.learnt(after);
     let inside = first.buckets.iter().filter(|bucket| bucket.start >= from && bucket.last_seen < healthy);
     at_most_count(name, inside.map(|bucket| bucket.requests).sum(), at_most)
 }
@@ -191,13 +215,27 @@ fn recovered(run: &Measured<'_>, at_most: Duration) -> Check {
 fn no_rush(run: &Measured<'_>, at_most: f64) -> Check {
     let name = "most calls in a second after it is well, over the steady rate";
     let (Some(first), Some(healthy)) = (run.counts.first(), run.healthy_at) else { return missing(name) };
-    let after: Vec<_> = first.buckets.iter().filter(|bucket| bucket.start >= healthy).collect();
+    let most = seconds_from(first, healthy).into_iter().map(|(_, calls)| calls).max().unwrap_or(0);
+    at_most_ratio(name, most as f64 / run.load.rate, at_most)
+}
+
+fn full_share(run: &Measured<'_>, at_most: Duration) -> Check {
+    let name = "its whole share after it is well";
+    let (Some(first), Some(healthy)) = (run.counts.first(), run.healthy_at) else { return missing(name) };
+    let full = (run.load.rate * FULL) as u64;
+    let begun = seconds_from(first, healthy).into_iter().find(|(_, calls)| *calls >= full).map(|(at, _)| at);
+    within(name, begun.map(|at| at.saturating_duration_since(healthy)), at_most)
+}
+
+/// The calls of the second that each bucket from then on begins.
+fn seconds_from(counts: &Counts, from: Instant) -> Vec<(Instant, u64)> {
+    let after: Vec<_> = counts.buckets.iter().filter(|bucket| bucket.start >= from).collect();
     let second = |n: usize| {
         let end = after[n].start + Duration::from_secs(1);
-        after[n..].iter().take_while(|bucket| bucket.start < end).map(|bucket| bucket.requests).sum::<u64>()
+        let inside = after[n..].iter().take_while(|bucket| bucket.start < end);
+        (after[n].start, inside.map(|bucket| bucket.requests).sum())
     };
-    let most = (0..after.len()).map(second).max().unwrap_or(0);
-    at_most_ratio(name, most as f64 / run.load.rate, at_most)
+    (0..after.len()).map(second).collect()
 }
 
 /// The three most frequent ways in which requests were lost.
@@ -289,6 +327,7 @@ mod tests {
             samples,
             counts,
             scale: 1.0,
+            clock_scaled: true,
             answer_tokens: 20,
             start: Instant::now(),
             healthy_at: None,

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::run::Setup;
 use super::scenario::{ProviderPlan, Scenario, Wish};
 
 /// The model that a provider is asked for, by dialect.
@@ -19,8 +20,8 @@ pub(super) fn asked_model(scenario: &Scenario) -> String {
 /// Shortest timeout that a scaled run sets: below it the machine's own jitter decides.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// A configuration in YAML for this scenario with its providers at these addresses, in order.
-pub fn config(scenario: &Scenario, providers: &[SocketAddr], scale: f64) -> String {
+/// What a gateway must be started with for this scenario with its providers at these addresses, in order.
+pub(super) fn config(scenario: &Scenario, providers: &[SocketAddr], scale: f64) -> Setup {
     let mut yaml = String::from("providers:\n");
     for (plan, addr) in scenario.providers.iter().zip(providers) {
         let host = plan.host.map_or_else(|| addr.to_string(), |host| format!("{host}:{}", addr.port()));
@@ -43,7 +44,31 @@ pub fn config(scenario: &Scenario, providers: &[SocketAddr], scale: f64) -> Stri
         }
     }
     wishes(&mut yaml, &scenario.wishes, scale);
-    yaml
+    Setup { config: yaml, clocks: clocks(scenario, scale) }
+}
+
+/// The gateway's own clocks, by their defaults, milliseconds.
+const CLOCKS: &[(&str, u64)] = &[
+    ("breaker.open_min", 1_000),
+    ("breaker.open_max", 30_000),
+    ("breaker.ramp", 10_000),
+    ("cooldown.initial", 1_000),
+    ("cooldown.max", 30_000),
+    ("cooldown.cap", 600_000),
+];
+const BACKOFFS: &[(&str, u64)] = &[("retry_backoff_initial", 500), ("retry_backoff_max", 5_000)];
+
+fn clocks(scenario: &Scenario, scale: f64) -> Vec<String> {
+    if scale >= 1.0 {
+        return Vec::new();
+    }
+    let scaled = |milliseconds: u64| ((milliseconds as f64 * scale) as u64).max(1);
+    let own = CLOCKS.iter().map(|(path, ms)| format!("{path}={}ms", scaled(*ms)));
+    let backoffs = scenario.providers.iter().flat_map(|provider| {
+        let path = move |key: &str| format!("providers.{}.network_config.{key}", provider.name);
+        BACKOFFS.iter().map(move |(key, ms)| format!("{}={}ms", path(key), scaled(*ms)))
+    });
+    own.chain(backoffs).collect()
 }
 
 fn wishes(yaml: &mut String, wishes: &[Wish], scale: f64) {
@@ -81,7 +106,8 @@ mod tests {
     fn a_configuration_names_every_provider_and_the_chain() {
         let scenario = super::super::scenarios().into_iter().find(|s| s.id == "slowdown").expect("it exists");
         let addrs: Vec<SocketAddr> = (1..3).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
-        let yaml = config(&scenario, &addrs, 0.1);
+        let Setup { config: yaml, clocks } = config(&scenario, &addrs, 0.1);
+        assert!(clocks.contains(&"breaker.open_max=3000ms".to_owned()), "{clocks:?}");
         for part in ["base_url: http://127.0.0.1:1/v1", "- \"bravo/gpt-4o-mini\"", "attempt: 800ms"] {
             assert!(yaml.contains(part), "{part} in\n{yaml}");
         }

@@ -22,14 +22,16 @@ mod config;
 mod load;
 mod run;
 mod scenario;
+mod stage;
+mod story;
 mod verdict;
 mod watch;
 
 pub use bars::Check;
 pub use catalog::scenarios;
-pub use config::config;
 pub use load::{Api, Load, Outcome, Sample};
-pub use run::{Options, RunningGateway, Starter, list, run};
+pub use run::{Options, RunningGateway, Setup, Starter, chosen, list, run, setup};
 pub use scenario::{Bar, ProviderPlan, Scenario, Wish};
+pub use story::{Story, story};
 pub use verdict::{Figures, Report, Verdict};
 pub use watch::{Progress, Silent, Terminal, Watch};

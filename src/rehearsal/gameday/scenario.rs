@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::load::Load;
 
+/// After a recovery on a fast clock requests are sent at least so long, for bars that count calls in a second.
+const TAIL_LEAST: Duration = Duration::from_secs(3);
+
 /// One bad day: who misbehaves, who asks, and what must hold.
 #[derive(Debug, Clone)]
 pub struct Scenario {
@@ -113,9 +116,15 @@ pub enum Bar {
         /// The calls from then on; those before opened the breaker.
         after: Duration,
     },
-    /// The first good answer of the first provider after it is healthy. Not scaled: the breaker's own clock decides.
+    /// The first good answer of the first provider after it is healthy. The gateway's own clock decides: the bar is
+    /// scaled only when that is.
     RecoveredWithin {
-        /// The time on the real clock.
+        /// The time on the gateway's clock.
+        at_most: Duration,
+    },
+    /// The first provider gets four fifths of the steady rate again, after it is healthy.
+    FullShareWithin {
+        /// The time on the gateway's clock.
         at_most: Duration,
     },
     /// Calls to the first provider in any second after it is healthy, over its steady rate.
@@ -137,6 +146,16 @@ pub enum Bar {
     },
     /// Exchanges that a provider still has in progress a second after the last client left.
     NothingLeftOpen,
+}
+
+impl Scenario {
+    /// How long new requests are sent, on the real clock. A gateway whose own clocks are not on the scaled one needs
+    /// longer to notice that a provider is well again.
+    pub fn lasts(&self, scale: f64, clock_scaled: bool) -> Duration {
+        let tail = if clock_scaled { self.load.tail.mul_f64(scale).max(TAIL_LEAST) } else { self.load.tail };
+        let recovered = self.healthy_from.map_or(Duration::ZERO, |from| from.mul_f64(scale) + tail);
+        self.load.duration.mul_f64(scale).max(self.load.least).max(recovered)
+    }
 }
 
 impl ProviderPlan {

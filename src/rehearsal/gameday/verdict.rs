@@ -12,6 +12,10 @@ use super::load::Outcome;
 pub struct Report {
     /// The clock that it was run on; 1 is the real one.
     pub scale: f64,
+    /// What decided words, arrivals and chance.
+    pub seed: u64,
+    /// It was told to end before the last scenario did; the one that ran then has no verdict.
+    pub interrupted: bool,
     /// One a scenario, in the order they were run.
     pub verdicts: Vec<Verdict>,
 }
@@ -106,7 +110,9 @@ impl fmt::Display for Report {
             verdict.fmt(f)?;
         }
         let met = self.verdicts.iter().filter(|verdict| verdict.passed).count();
-        writeln!(f, "{met} of {} scenarios meet their bars (clock x{})", self.verdicts.len(), self.scale)
+        let played = self.verdicts.len();
+        write!(f, "{met} of {played} scenarios meet their bars (clock x{}, seed {})", self.scale, self.seed)?;
+        writeln!(f, "{}", if self.interrupted { "; interrupted, the others were not played" } else { "" })
     }
 }
 

@@ -19,6 +19,8 @@ use super::{Api, Outcome, Plan, Sample, Tally};
 
 /// Before a client asks again, on the unscaled clock: what the official SDKs wait first.
 const BACKOFF: Duration = Duration::from_millis(500);
+/// How soon a run that is told to end does.
+const STOP: Duration = Duration::from_millis(100);
 /// Most connections at a time; a request beyond it could not be sent.
 const CONNECTIONS: usize = 8_000;
 
@@ -92,9 +94,10 @@ impl<'a> Clients<'a> {
     fn run(mut self) -> io::Result<Vec<Sample>> {
         let mut events = Events::with_capacity(1024);
         self.agenda.push(Reverse((self.plan.start, Act::Arrive)));
-        while self.open > 0 || self.has_more() {
+        while (self.open > 0 || self.has_more()) && !self.plan.stop.load(Relaxed) {
             let now = Instant::now();
             let wait = self.agenda.peek().map(|Reverse((at, _))| at.saturating_duration_since(now));
+            let wait = Some(wait.map_or(STOP, |wait| wait.min(STOP)));
             match self.poll.poll(&mut events, wait) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,

@@ -6,7 +6,7 @@ mod answer;
 mod client;
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 pub(super) use client::drive;
@@ -21,7 +21,7 @@ pub struct Load {
     /// Requests are sent for at least this long on the real clock, so that a scaled run has enough to measure and the
     /// gateway's own clocks, which are not scaled, have time.
     pub least: Duration,
-    /// After the providers are well again, requests are sent for at least this long on the real clock.
+    /// After the providers are well again, requests are sent for at least this long.
     pub tail: Duration,
     /// Share of requests that ask for a stream, 0 to 1.
     pub streams: f64,
@@ -114,7 +114,7 @@ impl Load {
         self
     }
 
-    /// The same, kept up for this long on the real clock after the providers are well again.
+    /// The same, kept up for this long after the providers are well again.
     pub const fn ending_after(mut self, tail: Duration) -> Load {
         self.tail = tail;
         self
@@ -145,6 +145,8 @@ pub(super) struct Plan<'a> {
     pub(super) start: Instant,
     /// New requests are due until then.
     pub(super) until: Instant,
+    /// Ends the load at once when it is set.
+    pub(super) stop: &'a AtomicBool,
 }
 
 /// What can be seen while a load runs.
