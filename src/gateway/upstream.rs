@@ -10,19 +10,20 @@ use std::task::{Context, Poll};
 
 use crate::net::dial::{DialError, dial};
 use crate::net::pool::{OriginId, Pooled};
+use crate::net::seats::Seat;
 use crate::net::{Buf, Gather, buf, clock};
 use crate::policy::{TimeoutKind, What};
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::fields::Known;
 use crate::wire::framing::{Body, frame_response};
-use crate::wire::head::{Parsed, parse_response};
+use crate::wire::head::{Arrival, HeadLimits, Parsed, parse_response};
 
 use super::client::Client;
 
 /// Largest answer that is held whole before it is delivered; a longer one counts as broken.
 pub const ANSWER_MAX: usize = 64 * 1024 * 1024;
-/// Interim responses before the real one.
-const INTERIM_MAX: usize = 16;
+/// How often a call that waits for a connection to come free looks again.
+const SEAT_POLL_US: u64 = 5_000;
 
 /// Why a call ended before its answer was there.
 #[derive(Debug)]
@@ -139,9 +140,10 @@ pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By)
         sent_us: 0,
         received_us: 0,
     };
-    if !fresh && let Some(pooled) = client.core.pool.borrow_mut().take(origin, clock::now_us()) {
-        return Ok(call(pooled));
-    }
+    let seat = match way(client, origin, fresh, by).await? {
+        Way::Warm(pooled) => return Ok(call(pooled)),
+        Way::Open(seat) => seat,
+    };
     let core = client.core.clone();
     let destination = core.pool.borrow().destination(origin).cloned();
     let Some(destination) = destination else { return Err(What::Connect.into()) };
@@ -156,11 +158,51 @@ pub async fn connect(client: &mut Client, origin: OriginId, fresh: bool, by: By)
     .await;
     match dialled {
         None => Err(Broken::ClientGone),
-        Some(Ok(conn)) => Ok(call(Pooled::fresh(conn, client.core.next_id()))),
+        Some(Ok(conn)) => Ok(call(Pooled::fresh(conn, seat, client.core.next_id()))),
         Some(Err(DialError::Lookup(_))) => Err(What::Dns.into()),
         Some(Err(DialError::Connect(_))) => Err(What::Connect.into()),
         Some(Err(DialError::Tls(_))) => Err(What::Tls.into()),
         Some(Err(DialError::TimedOut)) => Err(What::Timeout(by.kind).into()),
+    }
+}
+
+/// How a call gets its connection.
+enum Way {
+    /// One that was used before.
+    Warm(Pooled),
+    /// By opening another one.
+    Open(Seat),
+}
+
+/// Finds an idle connection, or the right to open one. Calls are bounded before they get here, so where all connections
+/// are taken some of them idle on other cores; those give one up within moments.
+async fn way(client: &mut Client, origin: OriginId, fresh: bool, by: By) -> Result<Way, Broken> {
+    let mut wanted = None;
+    loop {
+        let now_us = clock::now_us();
+        {
+            let mut pool = client.core.pool.borrow_mut();
+            if !fresh && let Some(pooled) = pool.take(origin, now_us) {
+                return Ok(Way::Warm(pooled));
+            }
+            if let Some(seat) = pool.seat(origin) {
+                return Ok(Way::Open(seat));
+            }
+            if now_us >= by.at_us {
+                return Err(What::Timeout(by.kind).into());
+            }
+            wanted = wanted.or_else(|| pool.want(origin));
+        }
+        client.deadline.set(by.at_us.min(now_us + SEAT_POLL_US));
+        let gone = poll_fn(|cx| {
+            if client.poll_gone(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            client.deadline.poll_passed(cx).map(|()| false)
+        });
+        if gone.await {
+            return Err(Broken::ClientGone);
+        }
     }
 }
 
@@ -252,9 +294,18 @@ impl Call {
     /// Waits for the response head. The buffer that comes with it holds what followed the head.
     pub async fn head(&mut self, client: &mut Client, is_head: bool, by: By) -> Result<(Reply, Buf), Broken> {
         let mut read = self.receive(client, by).await?.or_truncated()?;
+        let plan = client.core.plan();
+        let (limits, interim_max) = (plan.live.response_head, plan.live.plan.limits.interim_responses);
+        drop(plan);
+        let mut arrival = Arrival::within(limits.bytes);
         let mut interim = 0;
         loop {
-            match parse_reply(client, &mut read, is_head) {
+            let parsed = if arrival.due(read.filled()) {
+                parse_reply(client, &mut read, is_head, &limits)
+            } else {
+                Ok(None)
+            };
+            match parsed {
                 Ok(Some(reply)) if reply.status >= 200 => {
                     // An answer before the request was read is delivered, but what is still being sent would be
                     // read as the next request.
@@ -263,10 +314,11 @@ impl Call {
                 }
                 Ok(Some(_)) => {
                     interim += 1;
-                    if interim > INTERIM_MAX {
+                    if interim > interim_max {
                         self.take_back(client).await;
                         return Err(What::BadHead.into());
                     }
+                    arrival = Arrival::within(limits.bytes);
                     continue;
                 }
                 Ok(None) => {}
@@ -420,11 +472,16 @@ impl Call {
 }
 
 /// Parses a response head out of `read` and takes it off; `None` when it is not whole yet.
-fn parse_reply(client: &Client, read: &mut Buf, is_head: bool) -> Result<Option<Reply>, What> {
+fn parse_reply(
+    client: &Client,
+    read: &mut Buf,
+    is_head: bool,
+    limits: &HeadLimits,
+) -> Result<Option<Reply>, What> {
     let mut guard = client.core.fields.borrow_mut();
     let fields = &mut **guard;
     let bytes = read.filled();
-    let head = match parse_response(bytes, fields).map_err(|_| What::BadHead)? {
+    let head = match parse_response(bytes, fields, limits).map_err(|_| What::BadHead)? {
         Parsed::Complete(head) => head,
         Parsed::Partial => return Ok(None),
     };

@@ -53,7 +53,8 @@ fn provider(p: &config::Provider) -> ProviderSettings {
         breaker: BreakerSettings::default(),
         budget: BudgetSettings::default(),
         bulkhead: BulkheadSettings {
-            concurrent_max: p.concurrency,
+            // A call has a connection of its own, so a bound on connections bounds calls too.
+            concurrent_max: p.concurrency.into_iter().chain(p.max_connections).min(),
             queue_max: p.queue.unwrap_or(BulkheadSettings::default().queue_max),
             ..BulkheadSettings::default()
         },

@@ -12,6 +12,7 @@ mod corpus;
 mod cuts;
 mod fallback;
 mod framing;
+mod limits;
 mod paths;
 mod process;
 mod raw;
