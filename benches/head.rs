@@ -8,7 +8,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sluice::wire::fields::Fields;
 use sluice::wire::framing::frame_request;
-use sluice::wire::head::{Parsed, parse_request};
+use sluice::wire::head::{HeadLimits, Parsed, parse_request};
 use std::hint::black_box;
 use std::path::Path;
 
@@ -51,14 +51,14 @@ fn captured() -> Vec<(String, Vec<u8>)> {
 }
 
 fn parse(bytes: &[u8], fields: &mut Fields) -> usize {
-    match parse_request(bytes, fields) {
+    match parse_request(bytes, fields, &HeadLimits::REQUEST) {
         Ok(Parsed::Complete(head)) => head.len,
         other => panic!("{other:?}"),
     }
 }
 
 fn frame(bytes: &[u8], fields: &mut Fields) -> bool {
-    match parse_request(bytes, fields) {
+    match parse_request(bytes, fields, &HeadLimits::REQUEST) {
         Ok(Parsed::Complete(head)) => frame_request(&head, fields, bytes).is_ok(),
         other => panic!("{other:?}"),
     }
@@ -136,16 +136,16 @@ fn hostile(c: &mut Criterion) {
     let mut fields = Box::new(Fields::new());
     let endless = [b"GET / HTTP/1.1\r\nX: ".to_vec(), vec![b'a'; 1 << 20]].concat();
     c.bench_function("head/1 MB at once", |b| {
-        b.iter(|| parse_request(black_box(&endless), &mut fields).is_err());
+        b.iter(|| parse_request(black_box(&endless), &mut fields, &HeadLimits::REQUEST).is_err());
     });
     c.bench_function("head/64 KiB byte by byte", |b| {
         b.iter_batched(
-            sluice::wire::head::Arrival::default,
+            || sluice::wire::head::Arrival::within(HeadLimits::REQUEST.bytes),
             |mut arrival| {
                 let due = |end: &usize| arrival.due(&endless[..*end]);
                 (1..=65_536)
                     .filter(due)
-                    .filter(|&end| parse_request(&endless[..end], &mut fields).is_ok())
+                    .filter(|&end| parse_request(&endless[..end], &mut fields, &HeadLimits::REQUEST).is_ok())
                     .count()
             },
             BatchSize::SmallInput,

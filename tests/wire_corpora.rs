@@ -10,7 +10,7 @@ use serde_json::Value as Row;
 use sluice::wire::chunked::{ChunkLimits, Decoder};
 use sluice::wire::fields::Fields;
 use sluice::wire::framing::{Body, check_target, frame_request, frame_response};
-use sluice::wire::head::{Parsed, parse_request, parse_response};
+use sluice::wire::head::{HeadLimits, Parsed, parse_request, parse_response};
 use sluice::wire::json;
 use sluice::wire::sse::Splitter;
 use std::io::Write;
@@ -99,7 +99,7 @@ fn body_verdict(body: Body, rest: &[u8], limits: ChunkLimits) -> Verdict {
 
 fn request_verdict(bytes: &[u8]) -> Verdict {
     let mut fields = Fields::new();
-    match parse_request(bytes, &mut fields) {
+    match parse_request(bytes, &mut fields, &HeadLimits::REQUEST) {
         Err(bad) => Verdict::Refuse(bad.status()),
         Ok(Parsed::Partial) => Verdict::Incomplete,
         // The router checks the path a second time, by the rule for its endpoint.
@@ -116,7 +116,7 @@ fn request_verdict(bytes: &[u8]) -> Verdict {
 fn response_verdict(mut bytes: &[u8]) -> (Verdict, bool) {
     let mut fields = Fields::new();
     for _ in 0..=16 {
-        match parse_response(bytes, &mut fields) {
+        match parse_response(bytes, &mut fields, &HeadLimits::RESPONSE) {
             Err(_) => return (Verdict::Refuse(502), false),
             Ok(Parsed::Partial) => return (Verdict::Incomplete, false),
             Ok(Parsed::Complete(head)) => match frame_response(&head, &fields, bytes, false) {
@@ -289,7 +289,9 @@ fn what_llhttp_refuses_is_refused() {
 
 fn same_request_as_httparse(bytes: &[u8]) -> bool {
     let mut fields = Fields::new();
-    let Ok(Parsed::Complete(head)) = parse_request(bytes, &mut fields) else { return false };
+    let Ok(Parsed::Complete(head)) = parse_request(bytes, &mut fields, &HeadLimits::REQUEST) else {
+        return false;
+    };
     let shown = bytes.escape_ascii();
     let mut storage = [httparse::EMPTY_HEADER; 128];
     let mut oracle = httparse::Request::new(&mut storage);
@@ -305,7 +307,9 @@ fn same_request_as_httparse(bytes: &[u8]) -> bool {
 
 fn same_response_as_httparse(bytes: &[u8]) -> bool {
     let mut fields = Fields::new();
-    let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut fields) else { return false };
+    let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut fields, &HeadLimits::RESPONSE) else {
+        return false;
+    };
     let shown = bytes.escape_ascii();
     let mut storage = [httparse::EMPTY_HEADER; 128];
     let mut oracle = httparse::Response::new(&mut storage);
@@ -339,8 +343,8 @@ fn what_httparse_refuses_is_refused() {
     for (row, bytes) in rows("http/httparse/cases.jsonl") {
         let (kind, expect) = (row["kind"].as_str().unwrap(), row["expect"].as_str().unwrap());
         let refused = match kind {
-            "req" => parse_request(&bytes, &mut Fields::new()).is_err(),
-            "res" => parse_response(&bytes, &mut Fields::new()).is_err(),
+            "req" => parse_request(&bytes, &mut Fields::new(), &HeadLimits::REQUEST).is_err(),
+            "res" => parse_response(&bytes, &mut Fields::new(), &HeadLimits::RESPONSE).is_err(),
             _ => Decoder::new(ChunkLimits::response()).decode(&mut bytes.clone()).is_err(),
         };
         if expect.starts_with("Err") {

@@ -3,11 +3,11 @@
 
 use sluice::wire::fields::Fields;
 use sluice::wire::framing::frame_request;
-use sluice::wire::head::{Parsed, parse_request};
+use sluice::wire::head::{HeadLimits, Parsed, parse_request};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut fields = Fields::new();
-    let Ok(Parsed::Complete(head)) = parse_request(bytes, &mut fields) else { return };
+    let Ok(Parsed::Complete(head)) = parse_request(bytes, &mut fields, &HeadLimits::REQUEST) else { return };
     let _ = frame_request(&head, &fields, bytes);
     let mut storage = [httparse::EMPTY_HEADER; 128];
     let mut oracle = httparse::Request::new(&mut storage);
@@ -19,6 +19,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let ours = fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
     assert!(ours.eq(oracle.headers.iter().map(|field| (field.name.as_bytes(), field.value))));
     for cut in (0..head.len).step_by(1 + head.len / 8) {
-        assert_eq!(parse_request(&bytes[..cut], &mut fields), Ok(Parsed::Partial));
+        assert_eq!(parse_request(&bytes[..cut], &mut fields, &HeadLimits::REQUEST), Ok(Parsed::Partial));
     }
 });

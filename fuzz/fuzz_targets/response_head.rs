@@ -3,11 +3,11 @@
 
 use sluice::wire::fields::Fields;
 use sluice::wire::framing::frame_response;
-use sluice::wire::head::{Parsed, parse_response};
+use sluice::wire::head::{HeadLimits, Parsed, parse_response};
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut fields = Fields::new();
-    let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut fields) else { return };
+    let Ok(Parsed::Complete(head)) = parse_response(bytes, &mut fields, &HeadLimits::RESPONSE) else { return };
     let _ = frame_response(&head, &fields, bytes, false);
     let mut storage = [httparse::EMPTY_HEADER; 128];
     let mut oracle = httparse::Response::new(&mut storage);
@@ -16,6 +16,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let ours = fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
     assert!(ours.eq(oracle.headers.iter().map(|field| (field.name.as_bytes(), field.value))));
     for cut in (0..head.len).step_by(1 + head.len / 8) {
-        assert_eq!(parse_response(&bytes[..cut], &mut fields), Ok(Parsed::Partial));
+        assert_eq!(parse_response(&bytes[..cut], &mut fields, &HeadLimits::RESPONSE), Ok(Parsed::Partial));
     }
 });

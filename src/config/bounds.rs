@@ -61,7 +61,7 @@ pub struct Limits {
     pub interim_responses: u16,
     /// One server-sent event.
     pub event_bytes: u32,
-    /// Unread bytes at which the upstream of a slow client is paused.
+    /// Bytes that may wait in the kernel for a slow client; past it the upstream is paused.
     pub unread_bytes: u32,
     /// Client connections in the process.
     pub connections: u32,

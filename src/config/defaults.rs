@@ -46,7 +46,7 @@ pub const UPSTREAM_HEAD_FIELDS: u64 = 128;
 pub const INTERIM_RESPONSES: u64 = 16;
 /// Largest server-sent event. An event with a base64 image fits.
 pub const EVENT_BYTES: u64 = 8 << 20;
-/// Bytes a client may leave unread before the upstream is paused. Two full socket writes.
+/// Bytes that may wait in the kernel to be sent to a client before its upstream is paused. Two full socket writes.
 pub const UNREAD_BYTES: u64 = 64 << 10;
 /// Most client connections in the process. Twice the 5,000 streams the memory figures are made for.
 pub const CONNECTIONS: u64 = 10_000;

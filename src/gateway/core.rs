@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::net::Timers;
 use crate::net::pool::{OriginId, Pool};
@@ -57,6 +58,8 @@ pub struct Core {
     pub resolver: Resolver,
     /// Counters.
     pub stats: Arc<Stats>,
+    /// Client connections of the whole process that are open.
+    pub connections: Arc<AtomicU64>,
     /// Serving or on the way to the end; changed by [`Core::enter`].
     pub phase: Cell<Phase>,
     /// The tasks that end with a phase.
@@ -69,7 +72,13 @@ pub struct Core {
 
 impl Core {
     /// A core that serves `live`.
-    pub fn new(index: usize, live: Arc<Live>, resolver: Resolver, stats: Arc<Stats>) -> Core {
+    pub fn new(
+        index: usize,
+        live: Arc<Live>,
+        resolver: Resolver,
+        stats: Arc<Stats>,
+        connections: Arc<AtomicU64>,
+    ) -> Core {
         let mut pool = Pool::default();
         // Two processes, two cores, two starts: different ids. In containers every process has the same number and a
         // fleet starts within one second, so the seed is one that the standard library takes from the kernel.
@@ -82,6 +91,7 @@ impl Core {
             timers: Timers::default(),
             resolver,
             stats,
+            connections,
             phase: Cell::new(Phase::Serving),
             roll: Roll::default(),
             fields: RefCell::new(Box::new(Fields::new())),
@@ -125,7 +135,7 @@ impl Core {
 }
 
 fn adopt(index: usize, live: Arc<Live>, pool: &mut Pool, seed: u64) -> Rc<CorePlan> {
-    let origins = live.upstreams.iter().map(|u| pool.origin(&u.destination)).collect();
+    let origins = live.upstreams.iter().map(|u| pool.origin(&u.destination, &u.seats, u.bounds)).collect();
     let policy = RefCell::new(policy::Core::new(live.settings.clone(), live.shared.clone(), index, seed));
     Rc::new(CorePlan { live, origins, policy, models: ModelList::default() })
 }
@@ -139,9 +149,10 @@ pub mod tests {
     /// A core that serves a plan of one provider.
     pub fn core() -> Core {
         let text = "providers: {mine: {base_url: \"http://127.0.0.1:1\"}}";
-        let plan = Loader::default().load_text(text, &|_| None).unwrap();
+        let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
+        let plan = loader.load_text(text, &|_| None).unwrap();
         let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
-        Core::new(0, Arc::new(live), Resolver::default(), Arc::default())
+        Core::new(0, Arc::new(live), Resolver::default(), Arc::default(), Arc::default())
     }
 
     #[test]

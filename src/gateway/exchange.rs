@@ -16,6 +16,7 @@ use crate::policy::{
 
 use super::client::{After, Client};
 use super::configured::{self, Entered};
+use super::connect;
 use super::core::CorePlan;
 use super::failure::{self, Kept, unfit_for};
 use super::inbound::Inbound;
@@ -23,7 +24,7 @@ use super::outbound::{self, Outbound};
 use super::reply::{Content, Reply};
 use super::respond::{self, field};
 use super::route::{self, Source};
-use super::upstream::{self, Broken, By, Call};
+use super::upstream::{Broken, By, Call};
 use super::wish::{self, Wish};
 use super::{answer, local, once, relay, stream};
 
@@ -377,7 +378,7 @@ impl Exchange<'_> {
         };
         let by = self.by(attempt.connect_by_us, TimeoutKind::Connect);
         let origin = plan.origins[usize::from(attempt.provider.0)];
-        let mut call = match upstream::connect(self.client, origin, attempt.fresh_connection, by).await {
+        let mut call = match connect::connect(self.client, origin, attempt.fresh_connection, by).await {
             Ok(call) => call,
             Err(broken) => return broken.into(),
         };

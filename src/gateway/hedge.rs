@@ -25,13 +25,14 @@ use crate::policy::{Attempt, Outcome, Signal, TimeoutKind, What};
 use crate::wire::sse::Splitter;
 
 use super::client::After;
+use super::connect::connect;
 use super::core::Core;
 use super::exchange::{Ended, Exchange};
 use super::failure::{self, Kept};
 use super::framing::Framing;
 use super::outbound::{self, Outbound};
 use super::reply::{Content, Reply};
-use super::upstream::{ANSWER_MAX, Broken, By, Call, Party, Received, connect};
+use super::upstream::{ANSWER_MAX, Broken, By, Call, Party, Received};
 
 /// Bytes of a stream without content after which it is taken for an answer all the same, as a first call's is.
 const HOLD_MAX: usize = 64 * 1024;

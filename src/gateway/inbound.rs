@@ -110,9 +110,12 @@ enum Head {
 impl Client {
     /// Reads the next request.
     pub async fn next_request(&mut self) -> Arrived {
-        let limits = self.core.plan().live.plan.limits;
+        let (limits, head_bytes) = {
+            let live = &self.core.plan().live;
+            (live.plan.limits, live.request_head.bytes)
+        };
         let mut buf = self.take_early();
-        let mut arrival = Arrival::default();
+        let mut arrival = Arrival::within(head_bytes);
         let mut started_us = clock::now_us();
         let mut begun = !buf.is_empty();
         if begun {
@@ -241,9 +244,10 @@ impl From<Refusal> for Stop {
 }
 
 fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Refusal>> {
+    let plan = core.plan();
     let mut guard = core.fields.borrow_mut();
     let fields: &mut Fields = &mut guard;
-    let head = match parse_request(bytes, fields).map_err(Refusal::head)? {
+    let head = match parse_request(bytes, fields, &plan.live.request_head).map_err(Refusal::head)? {
         Parsed::Complete(head) => head,
         Parsed::Partial => return Ok(Head::Partial),
     };
@@ -258,7 +262,6 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
     let api = Api::of(head.method, target.path);
     let names_version = fields.has(Known::AnthropicVersion);
     let dialect = dialect::client_dialect(target.path, names_version);
-    let plan = core.plan();
     guard::admit(&plan.live.plan, fields, bytes, &head, target.path)
         .map_err(|r| Box::new(r.in_dialect(dialect)))?;
     let span = |known| fields.get(known).map(|s| s.start as usize..s.end as usize);
@@ -351,6 +354,7 @@ fn retry_count(fields: &Fields, bytes: &[u8]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::head::HeadLimits;
 
     #[test]
     fn json_is_known_by_any_of_its_names() {
@@ -369,7 +373,8 @@ mod tests {
     fn deadline_of(lines: &str) -> Option<u64> {
         let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
         let mut fields = Fields::new();
-        assert!(matches!(parse_request(head.as_bytes(), &mut fields), Ok(Parsed::Complete(_))));
+        let parsed = parse_request(head.as_bytes(), &mut fields, &HeadLimits::REQUEST);
+        assert!(matches!(parsed, Ok(Parsed::Complete(_))));
         deadline(&fields, head.as_bytes())
     }
 

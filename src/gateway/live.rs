@@ -12,8 +12,11 @@ use rustls::ClientConfig;
 use crate::config::{Dialect, Plan, Provider, Scheme};
 use crate::meter::price::PriceList;
 use crate::net::dial::Destination;
+use crate::net::pool::Bounds;
+use crate::net::seats::Seats;
 use crate::net::tls::{self, CaError};
 use crate::policy::{self, checks::Checks};
+use crate::wire::head::HeadLimits;
 
 use super::configured::StepGate;
 use super::once::Keeper;
@@ -25,6 +28,10 @@ pub const USER_AGENT: &str = concat!("sluice/", env!("CARGO_PKG_VERSION"));
 pub struct Upstream {
     /// Where it is.
     pub destination: Destination,
+    /// The connections of the process to it; one for all providers at this destination.
+    pub seats: Arc<Seats>,
+    /// What the plan allows there, over all providers at this destination.
+    pub bounds: Bounds,
     /// The part of the request head that is the same for each request, by key; one entry for a keyless provider.
     heads: Vec<Box<[u8]>>,
 }
@@ -53,6 +60,10 @@ pub struct Live {
     pub keeper: Option<Arc<Keeper>>,
     /// Bounds of steps; `None`: off.
     pub steps: Option<StepGate>,
+    /// How much of a client's head is read.
+    pub request_head: HeadLimits,
+    /// How much of a provider's head is read.
+    pub response_head: HeadLimits,
     /// 1 for the first plan of the process, one more for each reload.
     pub generation: u64,
 }
@@ -90,21 +101,27 @@ impl Live {
         previous: Option<&Live>,
         tls: &TlsConfigs,
     ) -> Result<Live, CaError> {
-        let mut upstreams = Vec::with_capacity(plan.providers.len());
+        let mut upstreams: Vec<Upstream> = Vec::with_capacity(plan.providers.len());
         for provider in &plan.providers {
             let tls = match provider.origin.scheme {
                 Scheme::Http => None,
                 Scheme::Https => Some(tls.of(&provider.extra_ca)?),
             };
+            let destination =
+                Destination { host: provider.origin.host.clone(), port: provider.origin.port, tls };
+            let known = previous.map_or(&[][..], |old| &old.upstreams).iter().chain(&upstreams);
+            let seats = known.into_iter().find(|u| u.destination.same(&destination)).map(|u| u.seats.clone());
             upstreams.push(Upstream {
-                destination: Destination {
-                    host: provider.origin.host.clone(),
-                    port: provider.origin.port,
-                    tls,
+                destination,
+                seats: seats.unwrap_or_default(),
+                bounds: Bounds {
+                    idle_us: provider.idle_ms.saturating_mul(1000),
+                    open_max: provider.max_connections.unwrap_or(u32::MAX),
                 },
                 heads: heads(provider),
             });
         }
+        share_bounds(&mut upstreams);
         let prices = previous.map_or_else(
             || policy::estimate::PriceSource::new(PriceList::shipped()),
             |old| old.settings.prices.clone(),
@@ -117,10 +134,32 @@ impl Live {
             _ => Arc::new(policy::Shared::new(&settings, cores)),
         };
         let generation = previous.map_or(1, |old| old.generation + 1);
+        let limits = &plan.limits;
+        let request_head = HeadLimits {
+            line: limits.request_line_bytes as usize,
+            bytes: limits.head_bytes as usize,
+            fields: usize::from(limits.head_fields),
+        };
+        let response_head = HeadLimits {
+            bytes: limits.upstream_head_bytes as usize,
+            fields: usize::from(limits.upstream_head_fields),
+            ..HeadLimits::RESPONSE
+        };
         let checks = Checks::of_plan(&plan);
         let keeper = keeper(&plan, previous);
         let steps = steps(&plan, previous);
-        Ok(Live { plan, settings, shared, upstreams, checks, keeper, steps, generation })
+        Ok(Live {
+            plan,
+            settings,
+            shared,
+            upstreams,
+            checks,
+            keeper,
+            steps,
+            request_head,
+            response_head,
+            generation,
+        })
     }
 }
 
@@ -151,6 +190,22 @@ fn same_ends(old: &Plan, new: &Plan) -> bool {
     })
 }
 
+/// Providers at one destination share its connections: each brings its own number of them, and the shortest idle time
+/// counts.
+fn share_bounds(upstreams: &mut [Upstream]) {
+    let own: Vec<(Arc<Seats>, Bounds)> = upstreams.iter().map(|u| (u.seats.clone(), u.bounds)).collect();
+    for upstream in upstreams {
+        let shared = own.iter().filter(|(seats, _)| Arc::ptr_eq(seats, &upstream.seats));
+        let each = shared.map(|(_, bounds)| *bounds);
+        upstream.bounds = each
+            .reduce(|a, b| Bounds {
+                idle_us: a.idle_us.min(b.idle_us),
+                open_max: a.open_max.saturating_add(b.open_max),
+            })
+            .unwrap_or(upstream.bounds);
+    }
+}
+
 fn heads(provider: &Provider) -> Vec<Box<[u8]>> {
     let common = |credential: Option<&str>| {
         let mut head = Vec::with_capacity(256);
@@ -178,4 +233,39 @@ fn heads(provider: &Provider) -> Vec<Box<[u8]>> {
         return vec![common(None)];
     }
     provider.keys.iter().map(|key| common(Some(key.secret.expose()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loader;
+
+    fn live(text: &str, previous: Option<&Live>) -> Live {
+        let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
+        let plan = loader.load_text(text, &|_| None).unwrap();
+        Live::build(plan, 1, previous, &TlsConfigs::default()).ok().unwrap()
+    }
+
+    const TWO: &str = "providers: {a: {base_url: \"http://127.0.0.1:1\", network_config: {max_conns_per_host: 3, \
+                       keep_alive_timeout_in_seconds: 9}}, b: {base_url: \"http://127.0.0.1:1/v2\", network_config: \
+                       {max_conns_per_host: 4}}, c: {base_url: \"http://127.0.0.1:2\"}}";
+
+    #[test]
+    fn providers_on_one_host_share_its_connections() {
+        let live = live(TWO, None);
+        let [a, b, c] = &live.upstreams[..] else { panic!("three providers") };
+        let both = Bounds { idle_us: 9_000_000, open_max: 7 };
+        assert_eq!((a.bounds, b.bounds), (both, both));
+        assert!(Arc::ptr_eq(&a.seats, &b.seats) && !Arc::ptr_eq(&a.seats, &c.seats));
+        assert_eq!(c.bounds, Bounds { idle_us: 30_000_000, open_max: u32::MAX });
+    }
+
+    #[test]
+    fn connections_that_are_open_count_after_a_reload_too() {
+        let old = live(TWO, None);
+        let new = live(TWO, Some(&old));
+        for (old, new) in old.upstreams.iter().zip(&new.upstreams) {
+            assert!(Arc::ptr_eq(&old.seats, &new.seats));
+        }
+    }
 }

@@ -25,6 +25,7 @@
 mod answer;
 mod client;
 mod configured;
+mod connect;
 mod core;
 mod exchange;
 mod failure;

@@ -17,7 +17,7 @@ use crate::policy;
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::fields::Fields;
 use crate::wire::framing::{Body, frame_response};
-use crate::wire::head::{Parsed, parse_response};
+use crate::wire::head::{HeadLimits, Parsed, parse_response};
 
 use super::client::Client;
 use super::core::{Core, CorePlan};
@@ -99,6 +99,8 @@ async fn ask(core: Rc<Core>, plan: Rc<CorePlan>, index: usize, by_us: u64) -> Op
     let late = core.timers.deadline();
     late.set(by_us);
     let mut work = Box::pin(async {
+        // A list is no reason to open more connections than the plan allows.
+        let _seat = upstream.seats.take(upstream.bounds.open_max)?;
         let mut conn = dial(&upstream.destination, &core.resolver, &core.timers, by_us).await.ok()?;
         let mut head = Buf::take(buf::IDLE);
         let out = head.as_vec();
@@ -122,7 +124,7 @@ async fn ask(core: Rc<Core>, plan: Rc<CorePlan>, index: usize, by_us: u64) -> Op
             let (result, back) = conn.read().await;
             read = back;
             let over = result.ok()? == 0;
-            match whole_body(&mut read, over) {
+            match whole_body(&mut read, over, &plan.live.response_head) {
                 Progress::Whole(body) => return parse_models(&body),
                 Progress::Partial if over || read.len() > LIST_MAX => return None,
                 Progress::Partial => read.reserve(buf::MEDIUM.max(read.len())),
@@ -147,10 +149,10 @@ enum Progress {
 
 /// The body of a 200 that is wholly in `read`. Parsing anew after each read is fine for a list that is asked for once in
 /// five minutes.
-fn whole_body(read: &mut Buf, over: bool) -> Progress {
+fn whole_body(read: &mut Buf, over: bool, limits: &HeadLimits) -> Progress {
     let mut fields = Fields::new();
     let bytes = read.filled();
-    let head = match parse_response(bytes, &mut fields) {
+    let head = match parse_response(bytes, &mut fields, limits) {
         Ok(Parsed::Complete(head)) => head,
         Ok(Parsed::Partial) => return Progress::Partial,
         Err(_) => return Progress::Useless,

@@ -5,7 +5,7 @@ use crate::net::{Buf, buf};
 use crate::policy::What;
 use crate::wire::fields::Known;
 use crate::wire::framing::{Body, frame_response};
-use crate::wire::head::{Parsed, parse_response};
+use crate::wire::head::{HeadLimits, Parsed, parse_response};
 
 use super::core::Core;
 
@@ -44,11 +44,16 @@ pub struct Reply {
 }
 
 /// Parses a response head out of `read` and takes it off; `None` when it is not whole yet.
-pub fn parse_reply(core: &Core, read: &mut Buf, is_head: bool) -> Result<Option<Reply>, What> {
+pub fn parse_reply(
+    core: &Core,
+    read: &mut Buf,
+    is_head: bool,
+    limits: &HeadLimits,
+) -> Result<Option<Reply>, What> {
     let mut guard = core.fields.borrow_mut();
     let fields = &mut **guard;
     let bytes = read.filled();
-    let head = match parse_response(bytes, fields).map_err(|_| What::BadHead)? {
+    let head = match parse_response(bytes, fields, limits).map_err(|_| What::BadHead)? {
         Parsed::Complete(head) => head,
         Parsed::Partial => return Ok(None),
     };

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -74,6 +75,7 @@ pub struct Running {
     senders: Vec<Sender<Message>>,
     threads: Vec<JoinHandle<std::io::Result<()>>>,
     stats: Vec<Arc<Stats>>,
+    connections: Arc<AtomicU64>,
     live: Mutex<Arc<Live>>,
     tls: TlsConfigs,
     mock: Option<Mock>,
@@ -112,6 +114,7 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
         senders: Vec::new(),
         threads: Vec::new(),
         stats: Vec::new(),
+        connections: Arc::default(),
         live: Mutex::new(live.clone()),
         tls,
         mock,
@@ -128,6 +131,7 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
             live: live.clone(),
             resolver: resolver.clone(),
             stats: stats.clone(),
+            connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
                 let _ = ready.send(());
@@ -198,7 +202,7 @@ impl Running {
 
     /// Client connections that are open.
     pub fn connections(&self) -> u64 {
-        self.stats.iter().map(|s| s.connections.get()).sum()
+        self.connections.load(Ordering::Acquire)
     }
 
     /// Requests received since the start.

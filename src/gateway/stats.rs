@@ -31,8 +31,6 @@ impl Cell {
 #[derive(Default)]
 #[repr(align(128))]
 pub struct Stats {
-    /// Client connections that are open.
-    pub connections: Cell,
     /// Client connections accepted since the start.
     pub accepted: Cell,
     /// Requests that are read, served or whose answer is on its way out now.

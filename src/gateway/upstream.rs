@@ -5,17 +5,17 @@
 //! deadline of the phase. The request's buffer always comes back to its party, unless the client is gone: the next
 //! attempt sends it again.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::net::dial::{DialError, dial};
 use crate::net::pool::{OriginId, Pooled};
 use crate::net::{Buf, Deadline, Gather, buf, clock};
 use crate::policy::{TimeoutKind, What};
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::framing::Body;
+use crate::wire::head::Arrival;
 
 use super::client::Client;
 use super::core::Core;
@@ -23,8 +23,6 @@ use super::reply::{Reply, parse_reply};
 
 /// Largest answer that is held whole before it is delivered; a longer one counts as broken.
 pub const ANSWER_MAX: usize = 64 * 1024 * 1024;
-/// Interim responses before the real one.
-const INTERIM_MAX: usize = 16;
 
 /// Why a call ended before its answer was there.
 #[derive(Debug)]
@@ -121,44 +119,21 @@ enum Event {
     Late,
 }
 
-/// Gets a connection to `origin`: a warm one, else a new one by `by`.
-pub async fn connect<P: Party>(party: &mut P, origin: OriginId, fresh: bool, by: By) -> Result<Call, Broken> {
-    let call = |pooled| Call {
-        pooled: Some(pooled),
-        origin,
-        sending: false,
-        owed: false,
-        spoilt: false,
-        answered: false,
-        sent_us: 0,
-        received_us: 0,
-    };
-    if !fresh && let Some(pooled) = party.core().pool.borrow_mut().take(origin, clock::now_us()) {
-        return Ok(call(pooled));
-    }
-    let core = party.core().clone();
-    let destination = core.pool.borrow().destination(origin).cloned();
-    let Some(destination) = destination else { return Err(What::Connect.into()) };
-    // Dialling allocates: a new connection is rare, and the future would bloat every exchange otherwise.
-    let mut dialling = Box::pin(dial(&destination, &core.resolver, &core.timers, by.at_us));
-    let dialled = poll_fn(|cx| {
-        if let Poll::Ready(result) = dialling.as_mut().poll(cx) {
-            return Poll::Ready(Some(result));
-        }
-        party.poll_interrupt(cx, false).map(|_| None)
-    })
-    .await;
-    match dialled {
-        None => Err(Broken::ClientGone),
-        Some(Ok(conn)) => Ok(call(Pooled::fresh(conn, party.core().next_id()))),
-        Some(Err(DialError::Lookup(_))) => Err(What::Dns.into()),
-        Some(Err(DialError::Connect(_))) => Err(What::Connect.into()),
-        Some(Err(DialError::Tls(_))) => Err(What::Tls.into()),
-        Some(Err(DialError::TimedOut)) => Err(What::Timeout(by.kind).into()),
-    }
-}
-
 impl Call {
+    /// A call over this connection, nothing sent yet.
+    pub fn new(pooled: Pooled, origin: OriginId) -> Call {
+        Call {
+            pooled: Some(pooled),
+            origin,
+            sending: false,
+            owed: false,
+            spoilt: false,
+            answered: false,
+            sent_us: 0,
+            received_us: 0,
+        }
+    }
+
     /// Hands the request in the client's gather to the connection.
     pub fn send<P: Party>(&mut self, party: &mut P) {
         let (Some(pooled), Some(gather)) = (self.pooled.as_mut(), party.gather().take()) else { return };
@@ -258,9 +233,18 @@ impl Call {
         by: By,
     ) -> Result<(Reply, Buf), Broken> {
         let mut read = self.receive(party, by).await?.or_truncated()?;
+        let plan = party.core().plan();
+        let (limits, interim_max) = (plan.live.response_head, plan.live.plan.limits.interim_responses);
+        drop(plan);
+        let mut arrival = Arrival::within(limits.bytes);
         let mut interim = 0;
         loop {
-            match parse_reply(party.core(), &mut read, is_head) {
+            let parsed = if arrival.due(read.filled()) {
+                parse_reply(party.core(), &mut read, is_head, &limits)
+            } else {
+                Ok(None)
+            };
+            match parsed {
                 Ok(Some(reply)) if reply.status >= 200 => {
                     // An answer before the request was read is delivered, but what is still being sent would be
                     // read as the next request.
@@ -269,10 +253,11 @@ impl Call {
                 }
                 Ok(Some(_)) => {
                     interim += 1;
-                    if interim > INTERIM_MAX {
+                    if interim > interim_max {
                         self.take_back(party).await;
                         return Err(What::BadHead.into());
                     }
+                    arrival = Arrival::within(limits.bytes);
                     continue;
                 }
                 Ok(None) => {}

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::net::driver::{self, Driver};
 use crate::net::listener::Listener;
@@ -19,6 +20,8 @@ use super::task::{Ended, until};
 
 /// How often idle upstream connections are looked at.
 const SWEEP_US: u64 = 1_000_000;
+/// The same where a provider's connections are bounded: so long may another core have to wait for one that idles here.
+const SWEEP_BOUNDED_US: u64 = 20_000;
 /// Pause after a failed accept: the process is out of descriptors, and trying at once would only burn the core.
 const ACCEPT_PAUSE_US: u64 = 10_000;
 
@@ -50,6 +53,8 @@ pub struct Start {
     pub resolver: Resolver,
     /// Its counters.
     pub stats: Arc<Stats>,
+    /// Client connections of the whole process that are open.
+    pub connections: Arc<AtomicU64>,
     /// What it is told.
     pub mailbox: Receiver<Message>,
     /// Called once it serves.
@@ -65,7 +70,7 @@ pub fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn work(start: Start) -> std::io::Result<()> {
-    let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.stats));
+    let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.stats, start.connections));
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));
@@ -105,7 +110,8 @@ async fn work(start: Start) -> std::io::Result<()> {
 
 async fn sweep(core: Rc<Core>) {
     loop {
-        core.timers.sleep(SWEEP_US).await;
+        let bounded = core.pool.borrow().is_bounded();
+        core.timers.sleep(if bounded { SWEEP_BOUNDED_US } else { SWEEP_US }).await;
         core.pool.borrow_mut().sweep(clock::now_us());
     }
 }
@@ -114,13 +120,14 @@ async fn accept(core: Rc<Core>, listener: Listener) {
     loop {
         match listener.accept().await {
             Ok(conn) => {
-                let limit = core.plan().live.plan.limits.connections;
-                if core.stats.connections.get() >= u64::from(limit) {
+                let limits = core.plan().live.plan.limits;
+                if core.connections.fetch_add(1, Ordering::AcqRel) >= u64::from(limits.connections) {
+                    core.connections.fetch_sub(1, Ordering::AcqRel);
                     // Closing at once tells the client more than a connection that is never served.
                     continue;
                 }
                 core.stats.accepted.add(1);
-                core.stats.connections.add(1);
+                conn.bound_unsent(limits.unread_bytes);
                 monoio::spawn(guarded(core.clone(), conn));
             }
             Err(_) => core.timers.sleep(ACCEPT_PAUSE_US).await,
@@ -132,7 +139,7 @@ async fn accept(core: Rc<Core>, listener: Listener) {
 async fn guarded(core: Rc<Core>, conn: Conn) {
     let serving = core.clone();
     let ended = until(core.clone(), Phase::Cut, client::serve(serving, conn)).await;
-    core.stats.connections.sub(1);
+    core.connections.fetch_sub(1, Ordering::AcqRel);
     if ended == Ended::Panicked {
         core.stats.panics.add(1);
         tracing::error!("a connection's task panicked; its connection is closed");
@@ -155,7 +162,8 @@ mod tests {
                 continue;
             }
             let text = "{listen: \"127.0.0.1:0\", workers: 1, providers: {mine: {base_url: \"http://127.0.0.1:1\"}}}";
-            let mut plan = Loader::default().load_text(text, &|_| None).unwrap();
+            let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
+            let mut plan = loader.load_text(text, &|_| None).unwrap();
             plan.driver = choice;
             let gateway = crate::gateway::start(plan).unwrap();
             let connect = || {

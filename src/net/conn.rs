@@ -152,6 +152,24 @@ impl Conn {
         unsafe { &*self.stream.get() }.peer_addr()
     }
 
+    /// Bounds what waits in the kernel to be sent to the peer: past `bytes`, give or take a segment, a write waits. What
+    /// is on its way and not yet acknowledged does not count, so a distant peer is no slower for it.
+    pub fn bound_unsent(&self, bytes: u32) {
+        let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+        let len = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: the descriptor is open as long as `self.stream` is, and the value is a local of the length given. A
+        // kernel that refuses leaves its own, larger bound.
+        unsafe {
+            libc::setsockopt(
+                self.fd,
+                libc::IPPROTO_TCP,
+                libc::TCP_NOTSENT_LOWAT,
+                (&raw const bytes).cast(),
+                len,
+            )
+        };
+    }
+
     /// Whether a read is under way.
     pub fn is_armed(&self) -> bool {
         match &self.tls {
@@ -465,6 +483,33 @@ mod tests {
             result.unwrap();
             drop(conn);
             assert!(reader.join().unwrap() == expected, "{d:?}");
+        });
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_keeps_little_waiting_in_the_kernel() {
+        on_both(async |d| {
+            let mut waiting = [0, 0];
+            for (bound, waiting) in [Some(16 * 1024), None].into_iter().zip(&mut waiting) {
+                let (mut conn, _peer) = pair().await;
+                if let Some(bound) = bound {
+                    conn.bound_unsent(bound);
+                }
+                conn.start_write(Buf::copy_of(&vec![7; 8 << 20]));
+                for _ in 0..20 {
+                    let mut cx = Context::from_waker(Waker::noop());
+                    assert!(conn.poll_write(&mut cx).is_pending(), "{d:?}");
+                    monoio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                let mut unsent: libc::c_int = 0;
+                // SAFETY: SIOCOUTQNSD writes one int, and the descriptor is open.
+                let told = unsafe { libc::ioctl(conn.fd(), 0x894b, &raw mut unsent) };
+                assert_eq!(told, 0);
+                *waiting = unsent;
+            }
+            let [bounded, free] = waiting;
+            assert!(bounded <= 16 * 1024 + 64 * 1024, "{d:?}: {bounded} bytes wait");
+            assert!(free > 4 * bounded, "{d:?}: {free} bytes wait without a bound, {bounded} with one");
         });
     }
 

@@ -32,6 +32,19 @@ pub struct Destination {
     pub tls: Option<Arc<ClientConfig>>,
 }
 
+impl Destination {
+    /// Whether a connection to one may serve for the other. One that was made under one trust configuration is never
+    /// used under another.
+    pub fn same(&self, other: &Destination) -> bool {
+        let trust = match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(own), Some(theirs)) => Arc::ptr_eq(own, theirs),
+            _ => false,
+        };
+        trust && self.host == other.host && self.port == other.port
+    }
+}
+
 /// Why no connection came about. All of these are the provider's side: another target may be tried.
 #[derive(Debug)]
 pub enum DialError {

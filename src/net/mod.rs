@@ -22,6 +22,7 @@ pub mod mailbox;
 pub mod pool;
 pub mod race;
 pub mod resolver;
+pub mod seats;
 mod slot;
 pub mod timer;
 pub mod tls;

@@ -4,18 +4,18 @@
 //! asked for (a queued second answer, a 408 on an idle connection), and the connection is thrown away. So a reused
 //! connection costs no extra system call, and the read that is armed is the next answer's read.
 //!
-//! Last in, first out: the warmest connection is used, the others age out. Limits: [`IDLE_US`] idle, [`AGE_US`] old
-//! (jittered, so that a fleet's connections do not end together and moved DNS records are followed), and
-//! [`MAX_IDLE`] per origin and core.
+//! Last in, first out: the warmest connection is used, the others age out. Limits: the idle time and the number of
+//! connections that the plan gives ([`Bounds`]), [`AGE_US`] old (jittered, so that a fleet's connections do not end
+//! together and moved DNS records are followed), and [`MAX_IDLE`] per origin and core.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::conn::Idle;
 use super::dial::Destination;
+use super::seats::{Seat, Seats, Wanted};
 use super::{Buf, Conn, buf, clock};
 
-/// Longest idle time; below the idle time-outs that providers' front ends use (60 s and more), so that we close first.
-pub const IDLE_US: u64 = 30_000_000;
 /// Longest age, before jitter of up to a quarter less.
 pub const AGE_US: u64 = 600_000_000;
 /// Most idle connections per origin and core.
@@ -25,15 +25,33 @@ pub const MAX_IDLE: usize = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OriginId(u32);
 
+/// What the plan allows at one origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest idle time; below the idle time-outs that providers' front ends use (60 s and more), we close first.
+    pub idle_us: u64,
+    /// Most connections of the process; `u32::MAX` is no bound.
+    pub open_max: u32,
+}
+
 struct Parked {
-    conn: Conn,
-    retire_us: u64,
+    pooled: Pooled,
     since_us: u64,
 }
 
 struct Origin {
     destination: Destination,
+    seats: Arc<Seats>,
+    bounds: Bounds,
     idle: VecDeque<Parked>,
+}
+
+impl Origin {
+    fn usable(&self, parked: &mut Parked, now_us: u64) -> bool {
+        now_us < parked.pooled.retire_us
+            && now_us < parked.since_us + self.bounds.idle_us
+            && parked.pooled.conn.check_idle() == Idle::Quiet
+    }
 }
 
 /// A connection with the time at which it is too old to be reused.
@@ -43,12 +61,15 @@ pub struct Pooled {
     /// Whether it carried a request before: then its death before any byte says nothing about the provider.
     pub reused: bool,
     retire_us: u64,
+    /// Dropped after the connection is closed.
+    _seat: Seat,
 }
 
 impl Pooled {
     /// A connection that was just dialled. `jitter` is any random number.
-    pub fn fresh(conn: Conn, jitter: u64) -> Pooled {
-        Pooled { conn, reused: false, retire_us: clock::now_us() + AGE_US - jitter % (AGE_US / 4) }
+    pub fn fresh(conn: Conn, seat: Seat, jitter: u64) -> Pooled {
+        let retire_us = clock::now_us() + AGE_US - jitter % (AGE_US / 4);
+        Pooled { conn, reused: false, retire_us, _seat: seat }
     }
 }
 
@@ -59,22 +80,19 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The id of a destination; the same for equal destinations, also across reloads.
-    pub fn origin(&mut self, destination: &Destination) -> OriginId {
-        let same = |d: &Destination| {
-            d.host == destination.host
-                && d.port == destination.port
-                && match (&d.tls, &destination.tls) {
-                    (None, None) => true,
-                    // A connection made under one trust configuration is never used under another.
-                    (Some(a), Some(b)) => std::sync::Arc::ptr_eq(a, b),
-                    _ => false,
-                }
-        };
-        let at = self.origins.iter().position(|o| same(&o.destination)).unwrap_or_else(|| {
-            self.origins.push(Origin { destination: destination.clone(), idle: VecDeque::new() });
+    /// The id of a destination, from now on with these bounds; the same for equal destinations, also across reloads.
+    pub fn origin(&mut self, destination: &Destination, seats: &Arc<Seats>, bounds: Bounds) -> OriginId {
+        let known = |o: &Origin| o.destination.same(destination) && Arc::ptr_eq(&o.seats, seats);
+        let at = self.origins.iter().position(known).unwrap_or_else(|| {
+            self.origins.push(Origin {
+                destination: destination.clone(),
+                seats: seats.clone(),
+                bounds,
+                idle: VecDeque::new(),
+            });
             self.origins.len() - 1
         });
+        self.origins[at].bounds = bounds;
         OriginId(at as u32)
     }
 
@@ -87,34 +105,58 @@ impl Pool {
     pub fn take(&mut self, id: OriginId, now_us: u64) -> Option<Pooled> {
         let origin = self.origins.get_mut(id.0 as usize)?;
         while let Some(mut parked) = origin.idle.pop_back() {
-            let young = now_us < parked.retire_us && now_us < parked.since_us + IDLE_US;
-            if young && parked.conn.check_idle() == Idle::Quiet {
-                return Some(Pooled { conn: parked.conn, reused: true, retire_us: parked.retire_us });
+            if origin.usable(&mut parked, now_us) {
+                return Some(Pooled { reused: true, ..parked.pooled });
             }
         }
         None
     }
 
+    /// The right to open one more connection. Where all are taken, an idle connection of this core makes room; `None`
+    /// when there is none.
+    pub fn seat(&mut self, id: OriginId) -> Option<Seat> {
+        let origin = self.origins.get_mut(id.0 as usize)?;
+        loop {
+            if let Some(seat) = origin.seats.take(origin.bounds.open_max) {
+                return Some(seat);
+            }
+            origin.idle.pop_front()?;
+        }
+    }
+
+    /// Asks other cores for one of their idle connections, for as long as the result lives.
+    pub fn want(&self, id: OriginId) -> Option<Wanted> {
+        self.origins.get(id.0 as usize).map(|o| o.seats.want())
+    }
+
     /// Parks a connection whose last answer was complete and after which nothing came.
     pub fn put(&mut self, id: OriginId, mut pooled: Pooled, now_us: u64) {
         let Some(origin) = self.origins.get_mut(id.0 as usize) else { return };
-        if now_us >= pooled.retire_us {
+        // Another core that waits for a connection gets this one's seat.
+        if now_us >= pooled.retire_us || origin.seats.wanted() > 0 {
             return;
         }
         pooled.conn.arm(Buf::take(buf::STREAM));
         if origin.idle.len() == MAX_IDLE {
             origin.idle.pop_front();
         }
-        origin.idle.push_back(Parked { conn: pooled.conn, retire_us: pooled.retire_us, since_us: now_us });
+        origin.idle.push_back(Parked { pooled, since_us: now_us });
     }
 
-    /// Closes what is dead, idle for too long or too old. Called about once a second.
+    /// Closes what is dead, idle for too long or too old, and what other cores wait for. Called about once a second, and
+    /// more often where [`Pool::is_bounded`] says so.
     pub fn sweep(&mut self, now_us: u64) {
         for origin in &mut self.origins {
-            origin.idle.retain_mut(|p| {
-                now_us < p.retire_us && now_us < p.since_us + IDLE_US && p.conn.check_idle() == Idle::Quiet
-            });
+            let mut idle = std::mem::take(&mut origin.idle);
+            idle.retain_mut(|parked| origin.usable(parked, now_us));
+            idle.drain(..origin.seats.wanted().min(idle.len()));
+            origin.idle = idle;
         }
+    }
+
+    /// Whether connections are idle here that another core may come to need.
+    pub fn is_bounded(&self) -> bool {
+        self.origins.iter().any(|o| o.bounds.open_max != u32::MAX && !o.idle.is_empty())
     }
 
     /// Idle connections of all origins.
@@ -145,13 +187,20 @@ mod tests {
         }
     }
 
+    const BOUNDS: Bounds = Bounds { idle_us: 30_000_000, open_max: u32::MAX };
+
+    fn fresh(conn: Conn, seats: &Arc<Seats>) -> Pooled {
+        Pooled::fresh(conn, seats.take(u32::MAX).unwrap(), 0)
+    }
+
     async fn parked() -> (Pool, OriginId, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let mut pool = Pool::default();
-        let id = pool.origin(&Destination { host: "127.0.0.1".into(), port: addr.port(), tls: None });
+        let (mut pool, seats) = (Pool::default(), Arc::default());
+        let to = Destination { host: "127.0.0.1".into(), port: addr.port(), tls: None };
+        let id = pool.origin(&to, &seats, BOUNDS);
         let conn = Conn::new(TcpStream::connect_addr(addr).await.unwrap());
-        pool.put(id, Pooled::fresh(conn, 0), clock::now_us());
+        pool.put(id, fresh(conn, &seats), clock::now_us());
         (pool, id, listener.accept().unwrap().0)
     }
 
@@ -194,9 +243,9 @@ mod tests {
         on_both(async || {
             let (mut pool, id, _peer) = parked().await;
             let now = clock::now_us();
-            pool.sweep(now + IDLE_US - 1_000_000);
+            pool.sweep(now + BOUNDS.idle_us - 1_000_000);
             assert_eq!(pool.idle(), 1);
-            pool.sweep(now + IDLE_US + 1_000_000);
+            pool.sweep(now + BOUNDS.idle_us + 1_000_000);
             assert_eq!(pool.idle(), 0);
             let (mut pool, id2, _peer) = parked().await;
             let taken = pool.take(id2, clock::now_us()).unwrap();
@@ -212,8 +261,48 @@ mod tests {
         let tls = Destination { tls: Some(super::super::tls::client_config(&[]).unwrap()), ..plain.clone() };
         let other =
             Destination { tls: Some(super::super::tls::client_config(&[]).unwrap()), ..plain.clone() };
-        assert_eq!(pool.origin(&plain), pool.origin(&plain.clone()));
-        assert_ne!(pool.origin(&plain), pool.origin(&tls));
-        assert_ne!(pool.origin(&tls), pool.origin(&other));
+        let seats = Arc::default();
+        let mut of = |to: &Destination| pool.origin(to, &seats, BOUNDS);
+        assert_eq!(of(&plain), of(&plain.clone()));
+        assert_ne!(of(&plain), of(&tls));
+        assert_ne!(of(&tls), of(&other));
+    }
+
+    #[test]
+    fn a_plan_that_shortens_the_idle_time_closes_what_idles_already() {
+        on_both(async || {
+            let (mut pool, id, _peer) = parked().await;
+            let (to, seats) = (pool.origins[0].destination.clone(), pool.origins[0].seats.clone());
+            let shorter = Bounds { idle_us: 2_000_000, ..BOUNDS };
+            assert_eq!(pool.origin(&to, &seats, shorter), id);
+            let now = clock::now_us();
+            pool.sweep(now + 1_000_000);
+            assert_eq!(pool.idle(), 1);
+            assert!(pool.take(id, now + 2_500_000).is_none(), "never used past it either");
+        });
+    }
+
+    #[test]
+    fn a_full_origin_makes_room_out_of_its_own_idle_connections_first_and_gives_them_to_others() {
+        on_both(async || {
+            let (mut pool, id, _peer) = parked().await;
+            let (to, seats) = (pool.origins[0].destination.clone(), pool.origins[0].seats.clone());
+            assert!(!pool.is_bounded());
+            pool.origin(&to, &seats, Bounds { open_max: 1, ..BOUNDS });
+            assert!(pool.is_bounded());
+            // Another core is at the limit because of the connection that idles here.
+            assert!(seats.take(1).is_none());
+            let wanted = seats.want();
+            pool.sweep(clock::now_us());
+            assert_eq!((pool.idle(), seats.open()), (0, 0), "given up");
+            drop(wanted);
+            let (mut pool, id2, _peer) = parked().await;
+            assert_eq!(id, id2);
+            let (to, seats) = (pool.origins[0].destination.clone(), pool.origins[0].seats.clone());
+            pool.origin(&to, &seats, Bounds { open_max: 1, ..BOUNDS });
+            let seat = pool.seat(id2);
+            assert!(seat.is_some() && pool.idle() == 0, "its own idle one made room");
+            assert!(pool.seat(id2).is_none());
+        });
     }
 }

@@ -15,7 +15,7 @@ pub enum HeadError {
     Method,
     /// The method is longer than 32 bytes.
     MethodTooLong,
-    /// The request line is longer than 8 KiB.
+    /// The request line is longer than the limit.
     RequestLineTooLong,
     /// The request target is empty or holds a byte that is not visible ASCII.
     TargetByte,
@@ -35,7 +35,7 @@ pub enum HeadError {
     SpaceBeforeColon,
     /// A field value holds a control byte.
     FieldValue,
-    /// The head is longer than 64 KiB.
+    /// The head is longer than the limit.
     HeadTooLarge,
     /// The head has more fields than the limit.
     TooManyFields,
@@ -114,7 +114,7 @@ impl HeadError {
             }
             Self::MethodTooLong => "The method is longer than 32 bytes; use a standard method.",
             Self::RequestLineTooLong => {
-                "The request line is longer than 8 KiB; move parameters into the body."
+                "The request line is too long; move parameters into the body, or raise limits.request_line."
             }
             Self::TargetByte => "The request target holds a blank or a byte that must be percent-encoded.",
             Self::Version => "The first line does not end in HTTP/1.1; check the line the client writes.",
@@ -125,8 +125,8 @@ impl HeadError {
             Self::FieldName => "A field name is empty or malformed; write each field as Name: value.",
             Self::SpaceBeforeColon => "There is a blank before the colon of a field; remove it.",
             Self::FieldValue => "A field value holds a control character; remove it.",
-            Self::HeadTooLarge => "The head is longer than 64 KiB; send fewer or shorter fields.",
-            Self::TooManyFields => "The head has too many fields; send at most 100.",
+            Self::HeadTooLarge => "The head is too long; send fewer or shorter fields, or raise limits.head.",
+            Self::TooManyFields => "The head has too many fields; send fewer, or raise limits.head_fields.",
             Self::StatusCode => "The status code is not a number from 100 to 599.",
             Self::Reason => "The reason phrase holds a control character.",
             Self::HostMissing => "The Host field is missing; HTTP/1.1 requires it.",

@@ -360,7 +360,7 @@ impl Fields {
             return false;
         }
         let Some(entry) = self.entries.get_mut(self.len) else { return false };
-        // The casts keep all bits: heads are at most 64 KiB, and a name is followed by a colon.
+        // The casts keep all bits: heads are at most 1 MiB, and the parser refuses names past 16 bits.
         *entry = Entry {
             name_start: name_start as u32,
             value_start: value_start as u32,

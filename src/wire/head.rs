@@ -8,7 +8,7 @@
 //! head: what is certainly bad is refused at once. The parser keeps no state between calls; [`Arrival`] tells a
 //! reader when parsing again is worth it, so that a head that dribbles in costs a bounded number of parses.
 //!
-//! Limits: [`METHOD_MAX`], [`REQUEST_LINE_MAX`], [`HEAD_MAX`], [`REQUEST_FIELDS_MAX`], [`RESPONSE_FIELDS_MAX`].
+//! Limits: [`METHOD_MAX`], and those that the caller gives ([`HeadLimits`]), up to [`HEAD_MAX`] and [`CAPACITY`].
 //! It leaves out: joining of repeated fields, and decoding of any value.
 
 mod arrival;
@@ -23,16 +23,30 @@ use super::simd::{Lanes, NAME_BLOCK, TARGET, Task, VALUE, dispatch, is_tchar};
 
 /// Longest method: no registered one is longer than 18, and a flood of letters is cut off early.
 pub const METHOD_MAX: usize = 32;
-/// Longest request line without its CRLF: what RFC 9112 section 3 asks servers to support at least; targets here are short.
-pub const REQUEST_LINE_MAX: usize = 8 * 1024;
-/// Longest head in both directions: ten times the largest seen from any SDK or provider, with long tokens.
-pub const HEAD_MAX: usize = 64 * 1024;
-/// Most fields in a request: SDKs send about 20, browsers behind proxies about 50.
-pub const REQUEST_FIELDS_MAX: usize = 100;
-/// Most fields in a response: providers send up to 40, with CDNs before them.
-pub const RESPONSE_FIELDS_MAX: usize = CAPACITY;
+/// The longest head that limits can allow: sixteen times the largest that any proxy in front of SDKs lets through.
+pub const HEAD_MAX: usize = 1024 * 1024;
 /// Empty lines accepted before a request line: RFC 9112 section 2.2 asks for at least one.
 pub const LEADING_LINES_MAX: usize = 2;
+
+/// How much of a head is read before it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Longest request line without its CRLF, bytes; of a response, the head's own bound counts.
+    pub line: usize,
+    /// Longest head, bytes; at most [`HEAD_MAX`].
+    pub bytes: usize,
+    /// Most fields; at most [`CAPACITY`].
+    pub fields: usize,
+}
+
+impl HeadLimits {
+    /// What a request may have unless the plan says otherwise. A line of 8 KiB is what RFC 9112 section 3 asks servers
+    /// to support at least, and targets here are short. 64 KiB is ten times the largest head seen from any SDK, with
+    /// long tokens. SDKs send about 20 fields, browsers behind proxies about 50.
+    pub const REQUEST: HeadLimits = HeadLimits { line: 8 * 1024, bytes: 64 * 1024, fields: 100 };
+    /// What a response may have unless the plan says otherwise. Providers send up to 40 fields, with CDNs before them.
+    pub const RESPONSE: HeadLimits = HeadLimits { line: 64 * 1024, bytes: 64 * 1024, fields: CAPACITY };
+}
 
 /// What a parser made of the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,33 +87,49 @@ pub struct ResponseHead<'b> {
 ///
 /// # Errors
 /// The first thing that is wrong, with the status to answer. The connection is to be closed.
-pub fn parse_request<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<RequestHead<'b>>, HeadError> {
+pub fn parse_request<'b>(
+    buf: &'b [u8],
+    fields: &mut Fields,
+    limits: &HeadLimits,
+) -> Result<Parsed<RequestHead<'b>>, HeadError> {
     fields.clear();
-    let window = buf.get(..HEAD_MAX).unwrap_or(buf);
-    let parsed = dispatch(Request { buf: window, fields });
-    if matches!(parsed, Ok(Parsed::Partial)) && buf.len() >= HEAD_MAX {
-        return Err(HeadError::HeadTooLarge);
-    }
-    parsed
+    let window = buf.get(..limits.bytes.min(HEAD_MAX)).unwrap_or(buf);
+    let parsed = dispatch(Request { buf: window, fields, limits });
+    bounded(parsed, window, limits)
 }
 
 /// Parses the head of a response from the start of `buf`; `fields` is cleared first and filled.
 ///
 /// # Errors
 /// The first thing that is wrong. The client gets 502 and the connection is to be closed.
-pub fn parse_response<'b>(buf: &'b [u8], fields: &mut Fields) -> Result<Parsed<ResponseHead<'b>>, HeadError> {
+pub fn parse_response<'b>(
+    buf: &'b [u8],
+    fields: &mut Fields,
+    limits: &HeadLimits,
+) -> Result<Parsed<ResponseHead<'b>>, HeadError> {
     fields.clear();
-    let window = buf.get(..HEAD_MAX).unwrap_or(buf);
-    let parsed = dispatch(Response { buf: window, fields });
-    if matches!(parsed, Ok(Parsed::Partial)) && buf.len() >= HEAD_MAX {
-        return Err(HeadError::HeadTooLarge);
+    let window = buf.get(..limits.bytes.min(HEAD_MAX)).unwrap_or(buf);
+    let parsed = dispatch(Response { buf: window, fields, limits });
+    bounded(parsed, window, limits)
+}
+
+/// A head that is not whole although all that may be read of it is there is too long.
+#[inline(always)]
+fn bounded<T>(
+    parsed: Result<Parsed<T>, HeadError>,
+    window: &[u8],
+    limits: &HeadLimits,
+) -> Result<Parsed<T>, HeadError> {
+    match parsed {
+        Ok(Parsed::Partial) if window.len() >= limits.bytes.min(HEAD_MAX) => Err(HeadError::HeadTooLarge),
+        parsed => parsed,
     }
-    parsed
 }
 
 struct Request<'b, 'f> {
     buf: &'b [u8],
     fields: &'f mut Fields,
+    limits: &'f HeadLimits,
 }
 
 impl<'b> Task for Request<'b, '_> {
@@ -112,9 +142,10 @@ impl<'b> Task for Request<'b, '_> {
         let Some(start) = skip_leading_lines(buf)? else { return Ok(Parsed::Partial) };
         let Some(method_end) = method(lanes, buf, start)? else { return Ok(Parsed::Partial) };
         let target_start = method_end + 1;
-        let line = buf.get(..start + REQUEST_LINE_MAX + 1).unwrap_or(buf);
+        let line_max = self.limits.line;
+        let line = buf.get(..start + line_max + 1).unwrap_or(buf);
         let Some(target_end) = find_stop::<L, TARGET>(lanes, line, target_start) else {
-            let full = buf.len().saturating_sub(start) > REQUEST_LINE_MAX;
+            let full = buf.len().saturating_sub(start) > line_max;
             return if full { Err(HeadError::RequestLineTooLong) } else { Ok(Parsed::Partial) };
         };
         if target_end == target_start || buf[target_end] != b' ' {
@@ -122,14 +153,14 @@ impl<'b> Task for Request<'b, '_> {
         }
         let Some(minor) = version(&buf[target_end + 1..])? else { return Ok(Parsed::Partial) };
         let line_end = target_end + 1 + VERSION_LENGTH;
-        if line_end - start > REQUEST_LINE_MAX {
+        if line_end - start > line_max {
             return Err(HeadError::RequestLineTooLong);
         }
         let fields_start = match line_ending(buf, line_end)? {
             Some(next) => next,
             None => return Ok(Parsed::Partial),
         };
-        let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, REQUEST_FIELDS_MAX)? else {
+        let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, self.limits.fields)? else {
             return Ok(Parsed::Partial);
         };
         let head = RequestHead {
@@ -145,6 +176,7 @@ impl<'b> Task for Request<'b, '_> {
 struct Response<'b, 'f> {
     buf: &'b [u8],
     fields: &'f mut Fields,
+    limits: &'f HeadLimits,
 }
 
 impl<'b> Task for Response<'b, '_> {
@@ -186,7 +218,7 @@ impl<'b> Task for Response<'b, '_> {
             return Err(HeadError::Reason);
         }
         let Some(fields_start) = line_ending(buf, reason_end)? else { return Ok(Parsed::Partial) };
-        let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, RESPONSE_FIELDS_MAX)? else {
+        let Some(len) = parse_fields(lanes, buf, fields_start, self.fields, self.limits.fields)? else {
             return Ok(Parsed::Partial);
         };
         Ok(Parsed::Complete(ResponseHead { status, reason: &buf[reason_start..reason_end], minor, len }))

@@ -12,6 +12,7 @@ mod corpus;
 mod cuts;
 mod fallback;
 mod framing;
+mod limits;
 mod once;
 mod paths;
 mod policies;

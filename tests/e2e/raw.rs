@@ -52,6 +52,8 @@ struct Seen {
     /// A second handle of each socket, by the number of its connection.
     open: Mutex<HashMap<usize, TcpStream>>,
     connections: AtomicUsize,
+    /// Most connections that were open at one moment.
+    most_open: AtomicUsize,
     malformed: AtomicUsize,
     stop: AtomicBool,
 }
@@ -79,7 +81,10 @@ impl Raw {
                 let no = shared.connections.fetch_add(1, Ordering::AcqRel);
                 stream.set_nodelay(true).unwrap();
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                shared.open.lock().unwrap().insert(no, stream.try_clone().unwrap());
+                let mut open = shared.open.lock().unwrap();
+                open.insert(no, stream.try_clone().unwrap());
+                shared.most_open.fetch_max(open.values().filter(|s| !ended(s)).count(), Ordering::AcqRel);
+                drop(open);
                 let (seen, script) = (shared.clone(), script.clone());
                 std::thread::spawn(move || {
                     let then = serve(&mut stream, &seen, &*script);
@@ -110,6 +115,11 @@ impl Raw {
         self.seen.connections.load(Ordering::Acquire)
     }
 
+    /// Most connections that were open at one moment.
+    pub fn most_open(&self) -> usize {
+        self.seen.most_open.load(Ordering::Acquire)
+    }
+
     /// Connections on which something came that is no request.
     pub fn malformed(&self) -> usize {
         self.seen.malformed.load(Ordering::Acquire)
@@ -123,6 +133,16 @@ impl Drop for Raw {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
         let _ = TcpStream::connect(self.addr);
+    }
+}
+
+/// Whether the other side has closed, although our thread may not have seen it yet.
+fn ended(stream: &TcpStream) -> bool {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    match socket2::SockRef::from(stream).recv_with_flags(&mut byte, flags) {
+        Ok(n) => n == 0,
+        Err(e) => e.kind() != std::io::ErrorKind::WouldBlock,
     }
 }
 

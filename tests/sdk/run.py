@@ -141,29 +141,44 @@ def main():
         env["SDK_MOCK"] = "http://" + mock.wait_for(r"on http://([\d.:]+)/v1")[1]
 
         # A port nobody listens on stands in for a fake that is not installed: its tests skip.
-        env["SDK_KATAN"] = env["SDK_AIMOCK"] = "http://127.0.0.1:9"
+        for fake in ("KATAN", "AIMOCK", "KATAN_BAD", "KATAN_LIMITED", "AIMOCK_BAD"):
+            env[f"SDK_{fake}"] = "http://127.0.0.1:9"
         katan = shutil.which("llm-katan", path=str(pathlib.Path(sys.executable).parent))
         if katan:
-            port = free_port()
             home = tempfile.mkdtemp(prefix="sluice-katan-")
-            fake = start(
-                "llm-katan",
-                [katan, "--model", "katan", "--backend", "echo", "--providers", "openai,anthropic", "--max-concurrent",
-                 "64", "--host", "127.0.0.1", "--port", str(port), "--stats-file", f"{home}/stats.json"],
-            )
-            wait_for_http(fake, f"http://127.0.0.1:{port}/health")
-            env["SDK_KATAN"], env["SDK_HAS_KATAN"] = f"http://127.0.0.1:{port}", "1"
+
+            def start_katan(variable, *more):
+                port = free_port()
+                fake = start(
+                    variable,
+                    [katan, "--model", "katan", "--backend", "echo", "--providers", "openai,anthropic",
+                     "--max-concurrent", "64", "--host", "127.0.0.1", "--port", str(port),
+                     "--stats-file", f"{home}/{variable}.json", *more],
+                )
+                wait_for_http(fake, f"http://127.0.0.1:{port}/health")
+                env[variable], env["SDK_HAS_KATAN"] = f"http://127.0.0.1:{port}", "1"
+
+            start_katan("SDK_KATAN", "--validate-keys", "--api-keys", "openai=sk-katan,anthropic=sk-katan")
+            start_katan("SDK_KATAN_BAD", "--error-rate", "0.3")
+            # One good answer, then 429s.
+            start_katan("SDK_KATAN_LIMITED", "--rate-limit-after", "1")
         else:
             skip("llm-katan", "not installed beside this Python")
         aimock = NODE_MODULES / "@copilotkit" / "aimock" / "dist" / "cli.js"
         node = shutil.which("node")
         if node and aimock.is_file():
-            port = free_port()
-            fake = start(
-                "aimock", [node, str(aimock), "-p", str(port), "-f", str(HERE / "node" / "aimock.json")]
-            )
-            wait_for_http(fake, f"http://127.0.0.1:{port}/v1/models")
-            env["SDK_AIMOCK"], env["SDK_HAS_AIMOCK"] = f"http://127.0.0.1:{port}", "1"
+
+            def start_aimock(variable, *more):
+                port = free_port()
+                fake = start(
+                    variable, [node, str(aimock), "-p", str(port), "-f", str(HERE / "node" / "aimock.json"), *more]
+                )
+                wait_for_http(fake, f"http://127.0.0.1:{port}/v1/models")
+                env[variable], env["SDK_HAS_AIMOCK"] = f"http://127.0.0.1:{port}", "1"
+
+            start_aimock("SDK_AIMOCK")
+            start_aimock("SDK_AIMOCK_BAD", "--chaos-drop", "0.15", "--chaos-malformed", "0.15",
+                         "--chaos-disconnect", "0.15", "--chaos-ratelimit", "0.05")
         else:
             skip("aimock", "no node_modules in tests/sdk/node (npm ci)" if node else "no node")
 

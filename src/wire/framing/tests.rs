@@ -1,10 +1,10 @@
 use super::*;
-use crate::wire::head::{Parsed, parse_request, parse_response};
+use crate::wire::head::{HeadLimits, Parsed, parse_request, parse_response};
 use HeadError as Bad;
 
 fn framed(bytes: &[u8]) -> Result<RequestFraming, HeadError> {
     let mut fields = Fields::new();
-    match parse_request(bytes, &mut fields)? {
+    match parse_request(bytes, &mut fields, &HeadLimits::REQUEST)? {
         Parsed::Complete(head) => frame_request(&head, &fields, bytes),
         Parsed::Partial => panic!("partial: {}", bytes.escape_ascii()),
     }
@@ -18,7 +18,7 @@ fn post(lines: &str) -> Result<RequestFraming, HeadError> {
 fn answered(status: &str, lines: &str, to_head: bool) -> Result<ResponseFraming, HeadError> {
     let bytes = format!("{status}\r\n{lines}\r\n");
     let mut fields = Fields::new();
-    match parse_response(bytes.as_bytes(), &mut fields)? {
+    match parse_response(bytes.as_bytes(), &mut fields, &HeadLimits::RESPONSE)? {
         Parsed::Complete(head) => frame_response(&head, &fields, bytes.as_bytes(), to_head),
         Parsed::Partial => panic!("partial: {bytes}"),
     }

@@ -9,6 +9,9 @@ use super::HeadError;
 use crate::wire::fields::{Fields, Known, classify};
 use crate::wire::simd::{LINE_BLOCK, Lanes, NAME_BLOCK, TARGET, TCHAR, VALUE};
 
+/// Longest field name: its length is kept in 16 bits.
+const NAME_MAX: usize = u16::MAX as usize;
+
 /// Parses field lines up to the empty one; returns where the head ends, or `None` when the buffer ends first.
 // RFC 9112 section 5: field-line = field-name ":" OWS field-value OWS
 #[inline(always)]
@@ -22,7 +25,7 @@ pub(super) fn parse_fields<L: Lanes>(
     loop {
         let Some((name_end, known)) = field_name(lanes, buf, at) else { return Ok(None) };
         let Some(&after) = buf.get(name_end) else { return Ok(None) };
-        if after != b':' || name_end == at {
+        if name_end == at || after != b':' {
             return nameless_line(buf, at, name_end);
         }
         // No byte of the name ends a line, so the search may start with it.
@@ -71,8 +74,9 @@ fn field_name<L: Lanes>(lanes: L, buf: &[u8], at: usize) -> Option<(usize, Known
     if stops != 0 {
         return Some((at + stops.trailing_zeros() as usize, name_kind(lanes, block, stops)));
     }
-    // No known name is as long as a block.
-    find_stop::<L, TCHAR>(lanes, buf, at + NAME_BLOCK).map(|end| (end, Known::Other))
+    // No known name is as long as a block. One that is longer than the table can say is malformed: no name at all.
+    let end = find_stop::<L, TCHAR>(lanes, buf, at + NAME_BLOCK)?;
+    Some((if end - at > NAME_MAX { at } else { end }, Known::Other))
 }
 
 /// Reads a line that has no name: the empty one, past which the head ends, or a fault.

@@ -8,11 +8,11 @@ Content-Type: application/json\r\nX-Stainless-Retry-Count: 0\r\nA-Name-That-Is-L
 Empty:\r\nBlank: \t \r\nPadded: \t a b\t \r\nHigh: caf\xc3\xa9\r\nContent-Length: 2\r\n\r\n{}";
 
 fn request(bytes: &[u8]) -> Result<Parsed<RequestHead<'_>>, HeadError> {
-    parse_request(bytes, &mut Fields::new())
+    parse_request(bytes, &mut Fields::new(), &HeadLimits::REQUEST)
 }
 
 fn response(bytes: &[u8]) -> Result<Parsed<ResponseHead<'_>>, HeadError> {
-    parse_response(bytes, &mut Fields::new())
+    parse_response(bytes, &mut Fields::new(), &HeadLimits::RESPONSE)
 }
 
 fn complete<T>(parsed: Result<Parsed<T>, HeadError>) -> T {
@@ -26,7 +26,7 @@ fn complete<T>(parsed: Result<Parsed<T>, HeadError>) -> T {
 #[test]
 fn a_request_is_taken_apart() {
     let mut fields = Fields::new();
-    let head = complete(parse_request(POST, &mut fields));
+    let head = complete(parse_request(POST, &mut fields, &HeadLimits::REQUEST));
     assert_eq!(head.method, b"POST");
     assert_eq!(head.target, b"/v1/chat/completions");
     assert_eq!(head.minor, 1);
@@ -66,10 +66,12 @@ fn all_lanes_read_the_same() {
         type Output = (String, String);
         fn run<L: Lanes>(self, lanes: L) -> Self::Output {
             let mut fields = Fields::new();
-            let request = Request { buf: self.0, fields: &mut fields }.run(lanes);
+            let request =
+                Request { buf: self.0, fields: &mut fields, limits: &HeadLimits::REQUEST }.run(lanes);
             let request = format!("{request:?} {fields:?}");
             fields.clear();
-            let response = Response { buf: self.0, fields: &mut fields }.run(lanes);
+            let response =
+                Response { buf: self.0, fields: &mut fields, limits: &HeadLimits::RESPONSE }.run(lanes);
             (request, format!("{response:?} {fields:?}"))
         }
     }
@@ -161,13 +163,13 @@ fn methods_end_at_32_bytes() {
 #[test]
 fn request_lines_end_at_8_kib() {
     let line = |length: usize| format!("GET /{} HTTP/1.1", "a".repeat(length - 14));
-    let at_limit = format!("{}\r\n\r\n", line(REQUEST_LINE_MAX));
+    let at_limit = format!("{}\r\n\r\n", line(HeadLimits::REQUEST.line));
     complete(request(at_limit.as_bytes()));
-    let past = format!("{}\r\n\r\n", line(REQUEST_LINE_MAX + 1));
+    let past = format!("{}\r\n\r\n", line(HeadLimits::REQUEST.line + 1));
     assert_eq!(request(past.as_bytes()), Err(HeadError::RequestLineTooLong));
-    let endless = [b"GET /".to_vec(), vec![b'a'; REQUEST_LINE_MAX]].concat();
+    let endless = [b"GET /".to_vec(), vec![b'a'; HeadLimits::REQUEST.line]].concat();
     assert_eq!(request(&endless), Err(HeadError::RequestLineTooLong));
-    assert_eq!(request(&endless[..REQUEST_LINE_MAX]), Ok(Parsed::Partial));
+    assert_eq!(request(&endless[..HeadLimits::REQUEST.line]), Ok(Parsed::Partial));
 }
 
 #[test]
@@ -176,22 +178,22 @@ fn heads_end_at_64_kib() {
         let frame = "GET / HTTP/1.1\r\nX: \r\n\r\n";
         format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(length - frame.len()))
     };
-    assert_eq!(complete(request(head(HEAD_MAX).as_bytes())).len, HEAD_MAX);
-    let past = head(HEAD_MAX + 1);
+    assert_eq!(complete(request(head(HeadLimits::REQUEST.bytes).as_bytes())).len, HeadLimits::REQUEST.bytes);
+    let past = head(HeadLimits::REQUEST.bytes + 1);
     assert_eq!(request(past.as_bytes()), Err(HeadError::HeadTooLarge));
-    assert_eq!(request(&past.as_bytes()[..HEAD_MAX]), Err(HeadError::HeadTooLarge));
-    assert_eq!(request(&past.as_bytes()[..HEAD_MAX - 1]), Ok(Parsed::Partial));
+    assert_eq!(request(&past.as_bytes()[..HeadLimits::REQUEST.bytes]), Err(HeadError::HeadTooLarge));
+    assert_eq!(request(&past.as_bytes()[..HeadLimits::REQUEST.bytes - 1]), Ok(Parsed::Partial));
 }
 
 #[test]
 fn requests_end_at_100_fields_and_responses_at_128() {
     let fields = |count: usize| "X: y\r\n".repeat(count);
     let with = |count| format!("GET / HTTP/1.1\r\n{}\r\n", fields(count));
-    complete(request(with(REQUEST_FIELDS_MAX).as_bytes()));
-    assert_eq!(request(with(REQUEST_FIELDS_MAX + 1).as_bytes()), Err(HeadError::TooManyFields));
+    complete(request(with(HeadLimits::REQUEST.fields).as_bytes()));
+    assert_eq!(request(with(HeadLimits::REQUEST.fields + 1).as_bytes()), Err(HeadError::TooManyFields));
     let with = |count| format!("HTTP/1.1 200 OK\r\n{}\r\n", fields(count));
-    complete(response(with(RESPONSE_FIELDS_MAX).as_bytes()));
-    assert_eq!(response(with(RESPONSE_FIELDS_MAX + 1).as_bytes()), Err(HeadError::TooManyFields));
+    complete(response(with(HeadLimits::RESPONSE.fields).as_bytes()));
+    assert_eq!(response(with(HeadLimits::RESPONSE.fields + 1).as_bytes()), Err(HeadError::TooManyFields));
 }
 
 #[test]
@@ -247,7 +249,7 @@ fn bad_responses_are_refused_at_the_byte_that_makes_them_bad() {
 fn a_head_that_dribbles_in_is_parsed_a_bounded_number_of_times() {
     let head = format!("GET / HTTP/1.1\r\n{}X: {}\r\n\r\n", "X: y\r\n".repeat(90), "a".repeat(60_000));
     let bytes = head.as_bytes();
-    let mut arrival = Arrival::default();
+    let mut arrival = Arrival::within(HeadLimits::REQUEST.bytes);
     let mut parses = 0;
     let mut work = 0;
     for end in 1..=bytes.len() {
@@ -266,12 +268,12 @@ fn a_head_that_dribbles_in_is_parsed_a_bounded_number_of_times() {
 
 #[test]
 fn an_endless_line_is_noticed_although_no_line_ends() {
-    let mut arrival = Arrival::default();
-    let bytes = [b"GET /".to_vec(), vec![b'a'; 4 * REQUEST_LINE_MAX]].concat();
+    let mut arrival = Arrival::within(HeadLimits::REQUEST.bytes);
+    let bytes = [b"GET /".to_vec(), vec![b'a'; 4 * HeadLimits::REQUEST.line]].concat();
     let refused = (1..=bytes.len())
         .find(|&end| arrival.due(&bytes[..end]) && request(&bytes[..end]).is_err())
         .expect("refused");
-    assert!(refused <= 2 * REQUEST_LINE_MAX + 2, "{refused}");
+    assert!(refused <= 2 * HeadLimits::REQUEST.line + 2, "{refused}");
 }
 
 #[test]
@@ -287,7 +289,7 @@ proptest! {
     #[test]
     fn what_we_accept_httparse_reads_the_same(bytes in mutated_head()) {
         let mut fields = Fields::new();
-        if let Ok(Parsed::Complete(head)) = parse_request(&bytes, &mut fields) {
+        if let Ok(Parsed::Complete(head)) = parse_request(&bytes, &mut fields, &HeadLimits::REQUEST) {
             let mut storage = [httparse::EMPTY_HEADER; 128];
             let mut oracle = httparse::Request::new(&mut storage);
             prop_assert_eq!(oracle.parse(&bytes), Ok(httparse::Status::Complete(head.len)));

@@ -3,6 +3,7 @@
 import json
 import os
 
+import anthropic
 import openai
 import pytest
 
@@ -86,3 +87,68 @@ def test_an_error_of_aimock_is_the_same_exception(oai):
     with pytest.raises(openai.RateLimitError) as caught:
         oai.chat.completions.create(model="aimock/limited", messages=[{"role": "user", "content": "limit me"}])
     assert "slow down" in caught.value.message.lower()
+
+
+@katan
+def test_a_key_that_katan_does_not_know_is_the_same_exception(oai, ant):
+    with pytest.raises(openai.AuthenticationError):
+        oai.chat.completions.create(model="katan-stranger/katan", messages=HELLO)
+    with pytest.raises(anthropic.AuthenticationError):
+        ant.messages.create(model="katan-anthropic-stranger/katan", max_tokens=9, messages=HELLO)
+
+
+@katan
+def test_the_rate_limit_of_katan_is_the_same_exception(oai, sent):
+    assert oai.chat.completions.create(model="katan-limited/katan", messages=HELLO).choices
+    for _ in range(3):
+        with pytest.raises(openai.RateLimitError) as caught:
+            oai.with_options(max_retries=2).chat.completions.create(model="katan-limited/katan", messages=HELLO)
+        assert int(caught.value.response.headers["retry-after"]) >= 1
+    assert len(sent) <= 1 + 3 + 2, "the SDK was let retry into the limit"
+
+
+@pytest.mark.parametrize("fake", FAKES)
+def test_the_chaos_of_others_goes_unnoticed_with_a_fallback(oai, sent, fake):
+    by = {}
+    for n in range(40):
+        stream = bool(n % 2)
+        got = oai.chat.completions.with_raw_response.create(model=f"{fake}-bad/{fake}", messages=HELLO, stream=stream)
+        provider = got.headers["x-sluice-provider"]
+        by[provider] = by.get(provider, 0) + 1
+        parsed = got.parse()
+        text = "".join(c.choices[0].delta.content or "" for c in parsed) if stream else parsed.choices[0].message.content
+        assert text
+    assert len(sent) == 40 and by.get("anthropic"), by
+
+
+@pytest.mark.parametrize("fake", FAKES)
+def test_the_chaos_of_their_anthropic_side_goes_unnoticed_with_a_fallback(ant, sent, fake):
+    for n in range(30):
+        ask = {"model": f"{fake}-bad-anthropic/claude-{fake}", "max_tokens": 99, "messages": HELLO}
+        if n % 2:
+            with ant.messages.stream(**ask) as stream:
+                got = stream.get_final_message()
+        else:
+            got = ant.messages.create(**ask)
+        assert got.content[0].text and got.stop_reason
+    assert len(sent) == 30
+
+
+@pytest.mark.parametrize("fake", FAKES)
+def test_the_chaos_of_others_alone_is_an_answer_or_an_exception_and_never_half_of_one(oai, fake):
+    texts, failed = [], 0
+    for n in range(30):
+        stream = bool(n % 2)
+        try:
+            got = oai.chat.completions.create(model=f"{fake}-bad-alone/{fake}", messages=HELLO, stream=stream)
+            if stream:
+                chunks = list(got)
+                assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+                texts.append("".join(c.choices[0].delta.content or "" for c in chunks if c.choices))
+            else:
+                texts.append(got.choices[0].message.content)
+        except (openai.APIStatusError, openai.APIConnectionError, openai.APIError):
+            failed += 1
+    # Katan ends with what it was told, aimock says one sentence: half an answer would end elsewhere.
+    end = {"katan": "User: Say hello", "aimock": "that other people wrote."}[fake]
+    assert texts and all(text.endswith(end) for text in texts), (failed, texts)
