@@ -69,7 +69,7 @@ fn a_provider_is_sent_exactly_the_fields_that_it_should_see() {
         assert_eq!(fields(&asked.head), expected);
         // The other dialect, native: its own credential, version and betas.
         let body = r#"{"model":"claude-haiku-4-5","max_tokens":5,"messages":[]}"#;
-        client.post_with("/v1/messages", CLUTTER, body);
+        client.post_with("/v1/messages", &CLUTTER.replace("k1", "k2"), body);
         let asked = provider.asked().pop().unwrap();
         assert_eq!(asked.line(), "POST /v1/messages HTTP/1.1");
         assert_eq!(String::from_utf8_lossy(&asked.body), body);
@@ -82,14 +82,14 @@ fn a_provider_is_sent_exactly_the_fields_that_it_should_see() {
             ("content-length", &length),
             ("content-type", "application/json"),
             ("host", &host),
-            ("idempotency-key", "k1"),
+            ("idempotency-key", "k2"),
             ("user-agent", "OpenAI/Python 2.0"),
             ("x-api-key", "sk-anthropic"),
         ]);
         assert_eq!(fields(&asked.head), expected);
         // And translated: all of it is the gateway's own.
         let chat = CHAT.replace("openai/gpt-4o-mini", "anthropic/claude-haiku-4-5");
-        client.post_with("/v1/chat/completions", CLUTTER, &chat);
+        client.post_with("/v1/chat/completions", &CLUTTER.replace("k1", "k3"), &chat);
         let asked = provider.asked().pop().unwrap();
         assert_eq!(asked.line(), "POST /v1/messages HTTP/1.1");
         assert_eq!(asked.all("x-api-key"), ["sk-anthropic"]);
