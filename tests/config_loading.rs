@@ -330,7 +330,7 @@ providers:
         seen.push_str(&warning.to_string());
     }
     for model in ["gpt-4o", "x/y"] {
-        seen.push_str(&explain(&plan, model).expect("known").to_string());
+        seen.push_str(&explain(&plan, model, &|_, _| None).expect("known").to_string());
     }
     seen.push_str(&plan.resolve("unknown").expect_err("unknown").to_string());
     assert!(!seen.contains("canary"), "{seen}");

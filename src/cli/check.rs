@@ -1,13 +1,17 @@
 //! `sluice check`: every problem of a config file, for people, editors and CI.
 //!
 //! Text is `file:line:column: error: message` with a `help:` line, which editors and CI annotate. JSON is one
-//! object with the same fields. Warnings alone leave the exit code 0.
+//! object with the same fields. Warnings and notes alone leave the exit code 0. Limits in money are
+//! held against the price list that ships with the binary.
 
 use std::io;
 
 use super::args::CheckArgs;
 use super::{Exit, Surroundings};
 use crate::config::{Diagnostic, Loader, Plan, Severity};
+use crate::meter::price::PriceList;
+use crate::policy::estimate::PriceSource;
+use crate::policy::{self, Settings};
 
 /// How findings are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +32,16 @@ pub(super) fn report(loader: &Loader, format: Format, around: &mut Surroundings<
     let name = loader.file.as_ref().map_or("(environment)".to_owned(), |file| file.display().to_string());
     let (plan, found) = match loader.load(around.env) {
         Ok(plan) => {
-            let warnings = plan.warnings.clone();
-            (Some(plan), warnings)
+            let mut found = plan.warnings.clone();
+            found.extend(of_prices(&plan));
+            // Stable: findings of one place keep their order.
+            found.sort_by_key(|one| (one.line, one.column));
+            (Some(plan), found)
         }
         Err(error) => (None, error.diagnostics),
     };
-    let errors = found.iter().filter(|one| one.severity == Severity::Error).count();
-    let warnings = found.len() - errors;
+    let count = |severity| found.iter().filter(|one| one.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     match format {
         Format::Text => {
             for one in &found {
@@ -54,6 +61,30 @@ pub(super) fn report(loader: &Loader, format: Format, around: &mut Surroundings<
         }
     }
     Ok(if plan.is_some() { Exit::Ok } else { Exit::Refused })
+}
+
+/// Limits in money over models that nobody knows the price of.
+fn of_prices(plan: &Plan) -> Vec<Diagnostic> {
+    let limits = [
+        ("retry_budget.max_cost_usd_per_minute", plan.retry_cost_nano_usd_per_minute.is_some()),
+        ("step_budget.usd", plan.step_budget.is_some_and(|step| step.nano_usd.is_some())),
+    ];
+    if !limits.iter().any(|(_, set)| *set) {
+        return Vec::new();
+    }
+    let settings = Settings::from_plan(plan, PriceSource::new(PriceList::shipped()));
+    let names = policy::unpriced(plan, &settings);
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let dollars = f64::from(settings.unpriced_input_nano_usd) / 1_000.0;
+    let message = format!(
+        "no price is known of {}: under this limit a million tokens count {dollars} dollars",
+        names.join(", ")
+    );
+    let help = "state them in `models`, for example {price: {input: 0.15, output: 0.60}}".to_owned();
+    let finding = |path| plan.places.finding(Severity::Warning, path, message.clone(), help.clone());
+    limits.into_iter().filter(|(_, set)| *set).map(|(path, _)| finding(path)).collect()
 }
 
 fn size(plan: &Plan) -> String {

@@ -200,6 +200,10 @@ fn check_prints_every_problem_and_exits_with_one() {
     let here = directory(&[
         ("good.yaml", GOOD),
         ("bad.yaml", "provders: {}\nworkers: x\n"),
+        (
+            "money.yaml",
+            "providers: {x: {base_url: 'http://h'}, openai: {keys: [env.K]}}\nretry_budget: {max_cost_usd_per_minute: 5}\nfallbacks: [{model: openai/gpt-4o, targets: [x/small], checks: [json]}]\n",
+        ),
         ("odd.yaml", "{listen: '0.0.0.0:1', providers: {openai: {keys: [sk-canary]}}}"),
     ]);
     let check = |name: &str, more: &[&str]| {
@@ -220,6 +224,19 @@ fn check_prints_every_problem_and_exits_with_one() {
     let (exit, out) = check("odd.yaml", &[]);
     assert_eq!(exit, Exit::Ok);
     assert!(out.ends_with("odd.yaml: fine: 1 provider, 0 chains, 2 warnings\n"), "{out}");
+    let (exit, out) = check("money.yaml", &[]);
+    assert_eq!(exit, Exit::Ok);
+    assert!(
+        out.starts_with("money.yaml:2:41: warning: no price is known of x/small: under this limit"),
+        "{out}"
+    );
+    assert!(out.contains("money.yaml:3:64: note: streams are held back"), "{out}");
+    assert!(
+        out.ends_with("money.yaml: fine: 2 providers, 1 chain, 1 warning\n"),
+        "notes are not counted: {out}"
+    );
+    let priced = check("money.yaml", &["--set", "models.\"x/small\".price={input: 0, output: 0}"]).1;
+    assert!(!priced.contains("no price"), "{priced}");
     let (exit, out) = check("good.yaml", &["--set", "workers=none"]);
     assert_eq!(exit, Exit::Refused);
     assert!(out.starts_with("--set workers: error: "), "{out}");
@@ -250,7 +267,9 @@ fn explain_shows_a_chain_or_what_would_work() {
     let good = explain("gpt-4o");
     assert_eq!(good.exit, Exit::Ok);
     assert!(
-        good.out.contains("1. openai/gpt-4o\n") && good.out.contains("keys      K 100 %"),
+        good.out.contains("1. openai/gpt-4o\n")
+            && good.out.contains("keys      K 100 %")
+            && good.out.contains("$2.50 a million input tokens, $10.00 output (price list)"),
         "{}",
         good.out
     );

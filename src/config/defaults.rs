@@ -55,6 +55,9 @@ pub const CONNECTIONS: u64 = 10_000;
 pub const RETRY_BACKOFF_INITIAL_MS: u64 = 500;
 /// Longest backoff before a retry, as in Bifrost, whose key this is.
 pub const RETRY_BACKOFF_MAX_MS: u64 = 5_000;
+/// Retries on the last target of a chain when nothing is set: as many as the official SDKs make, so that nothing is lost by
+/// telling them not to.
+pub const LAST_TARGET_RETRIES: u8 = 2;
 /// Most retries a file may ask for. Beyond it a retry is a second outage.
 pub const MAX_RETRIES_MOST: u64 = 10;
 

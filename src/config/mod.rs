@@ -48,7 +48,7 @@ pub use checks::Check;
 pub use compile::parse_listen;
 pub use diagnostics::{ConfigError, Diagnostic, Severity};
 pub use env::Env;
-pub use explain::{Explanation, TargetWords, explain};
+pub use explain::{Explanation, Line, ListPrice, Listed, TargetWords, explain};
 pub use known::MOCK;
 pub use load::Loader;
 pub use mechanisms::{

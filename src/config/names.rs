@@ -130,19 +130,29 @@ impl Builder<'_> {
     /// Facts that the file states of models.
     fn facts(&mut self, rows: &[(Word, Facts)], report: &mut Report) {
         for (word, facts) in rows {
-            let Some((provider, model)) = self.target(word, report) else { continue };
-            let Some(model) = model else {
-                let message = format!("{} is a provider; facts are of one of its models", word.shown());
-                let help = "write provider/model, for example openai/gpt-4o-mini";
-                report.error(word.at, &word.path, message, help);
-                continue;
-            };
-            let slot = self.slot(provider, model);
+            let known = self.catalog.names.get(&*word.text).map(|entry| entry.slot);
+            let Some(slot) = known.or_else(|| self.slot_of(word, report)) else { continue };
             if self.facts.insert(slot, *facts).is_some() {
                 let message = format!("{} stands twice, under two names", word.shown());
                 report.error(word.at, &word.path, message, "merge the two entries");
             }
         }
+    }
+
+    /// The slot of the model that `word` names. `None` with the reason reported.
+    fn slot_of(&mut self, word: &Word, report: &mut Report) -> Option<SlotId> {
+        let (provider, model) = self.target(word, report)?;
+        let Some(model) = model else {
+            let message = format!("{} is a provider; facts are of one of its models", word.shown());
+            report.error(
+                word.at,
+                &word.path,
+                message,
+                "write provider/model, for example openai/gpt-4o-mini",
+            );
+            return None;
+        };
+        Some(self.slot(provider, model))
     }
 
     /// Gives every declared model its bare name where that is clear, and every name its chain.

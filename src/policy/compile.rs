@@ -161,6 +161,22 @@ fn facts(own: &config::Facts, listed: Option<Price>) -> ModelFacts {
     ModelFacts { price: price.or(listed), context_tokens: own.context_tokens.unwrap_or(window) }
 }
 
+/// The models that the plan names as `provider/model` and that nobody knows the price of: those in chains.
+pub fn unpriced(plan: &Plan, settings: &Settings) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for target in plan.routes.iter().flat_map(|route| &route.targets) {
+        let priced =
+            settings.facts.get(usize::from(target.slot.0)).is_some_and(|facts| facts.price.is_some());
+        if let (Some(model), false) = (&target.model, priced) {
+            let name = format!("{}/{model}", plan.provider(target.provider).name);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
 /// What one step may lose; `None`: the plan does not bound steps.
 pub fn step_settings(plan: &Plan) -> Option<StepSettings> {
     plan.step_budget.map(|step| StepSettings {
@@ -450,6 +466,11 @@ fallbacks:
         assert_eq!(price("openai/gpt-4o-mini"), (Some(150), 4_000), "the list's price, the file's window");
         assert_eq!(price("openai/gpt-5"), (Some(1_250), 128_000), "a model that only the client names");
         assert_eq!(price("azure/unheard-of"), (None, 0));
+        assert!(unpriced(&plan, core.settings()).is_empty());
+        assert_eq!(
+            unpriced(&plan, &Settings::from_plan(&plan, PriceSource::default())),
+            ["openai/gpt-4o-mini"]
+        );
         let slot = chain(&core, &plan, "openai/gpt-5").targets()[0].slot;
         assert_eq!(core.facts(slot).price.unwrap().rates.output, 10_000_000);
     }

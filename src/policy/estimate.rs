@@ -47,6 +47,17 @@ pub struct Price {
     pub context_tokens: u32,
 }
 
+impl ModelFacts {
+    /// What these tokens count under limits in money, nano-dollars: their cost, and for an unpriced model
+    /// `unpriced_nano_usd` for each, input or output, because unknown is not free.
+    pub fn cost_for_limits(&self, tokens: &Tokens, unpriced_nano_usd: u32) -> u64 {
+        let all = [tokens.input, tokens.cache_read, tokens.cache_write, tokens.output];
+        let count = all.into_iter().fold(0u64, u64::saturating_add);
+        let unpriced = count.saturating_mul(u64::from(unpriced_nano_usd));
+        self.price.map_or(unpriced, |price| price.cost(tokens))
+    }
+}
+
 /// Tokens of one answer, disjoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tokens {
@@ -220,6 +231,17 @@ mod tests {
         assert_eq!(price.cost(&Tokens { input: 199_999, cache_read: 1, ..Tokens::default() }), 599_997_300);
         assert_eq!(price.cost(&Tokens { input: 200_000, cache_read: 1, ..Tokens::default() }), 1_200_000_300);
         assert_eq!((price.input_nano_usd(200_000), price.input_nano_usd(200_001)), (3_000, 6_000));
+    }
+
+    #[test]
+    fn an_unpriced_model_is_not_free_under_a_limit() {
+        let tokens = Tokens { input: 900, output: 100, ..Tokens::default() };
+        assert_eq!(ModelFacts::default().cost_for_limits(&tokens, 15_000), 15_000_000);
+        let priced =
+            ModelFacts { price: Some(Price { rates: SONNET, ..Price::default() }), context_tokens: 0 };
+        assert_eq!(priced.cost_for_limits(&tokens, 15_000), 4_200_000);
+        let free = ModelFacts { price: Some(Price::default()), context_tokens: 0 };
+        assert_eq!(free.cost_for_limits(&tokens, 15_000), 0, "a price of nothing is a price");
     }
 
     #[test]

@@ -51,7 +51,7 @@ mod window;
 pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
 pub use chain::{Chain, TargetRef};
 pub use compile::{
-    chain_of, empty_chain, idempotency_settings, keys_for, policy_of, step_settings, target_of,
+    chain_of, empty_chain, idempotency_settings, keys_for, policy_of, step_settings, target_of, unpriced,
 };
 pub use fault::{ErrorKind, Failure, Fault, Outcome, Signal, Success, TimeoutKind, What, attribute};
 pub use flight::{Ask, Attempt, Flight, Step, WaitReason};

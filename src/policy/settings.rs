@@ -87,9 +87,8 @@ impl RouteTimeouts {
     }
 }
 
-/// Retries on the last target of a chain when the configuration says nothing. 2: as many as the official SDKs make,
-/// so that nothing is lost by telling them not to.
-pub const LAST_TARGET_RETRIES: u8 = 2;
+/// Retries on the last target of a chain when the configuration says nothing.
+pub const LAST_TARGET_RETRIES: u8 = defaults::LAST_TARGET_RETRIES;
 
 /// Retries on the same provider: Bifrost's `max_retries`, `retry_backoff_initial`, `retry_backoff_max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
