@@ -8,7 +8,7 @@
 pub mod answer;
 pub mod anthropic_to_openai;
 pub mod api;
-pub(crate) mod date;
+pub mod date;
 pub mod edit;
 pub mod error;
 pub mod head;
