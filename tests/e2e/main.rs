@@ -17,6 +17,7 @@ mod paths;
 mod process;
 mod raw;
 mod reuse;
+mod sse;
 mod streams;
 mod support;
 mod tls;
