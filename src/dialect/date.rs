@@ -1,4 +1,4 @@
-//! Calendar dates in the three places where an API writes them: `Retry-After`, Anthropic's `created_at`, and ours.
+//! Calendar dates in the places where an API writes them: `Date`, `Retry-After`, Anthropic's `created_at`, and ours.
 //!
 //! Seconds since 1970 in UTC on one side, text on the other; no time zones, no leap seconds, no clock.
 
@@ -55,10 +55,43 @@ pub(crate) fn push_rfc3339(out: &mut Vec<u8>, unix_s: u64) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// Length of an HTTP date.
+pub const HTTP_DATE_LEN: usize = 29;
+
+/// The HTTP date of seconds since 1970, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7). Does not allocate.
+pub fn http_date(unix_s: u64) -> [u8; HTTP_DATE_LEN] {
+    // 1970-01-01 was a Thursday.
+    const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    let days = i64::try_from(unix_s / 86_400).unwrap_or(0);
+    let second = (unix_s % 86_400) as i64;
+    let (year, month, day) = civil(days);
+    let mut out = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    let mut digits = |at: usize, number: i64| {
+        out[at] = b'0' + (number / 10 % 10) as u8;
+        out[at + 1] = b'0' + (number % 10) as u8;
+    };
+    for (at, number) in [
+        (5, day),
+        (12, year / 100),
+        (14, year % 100),
+        (17, second / 3600),
+        (20, second / 60 % 60),
+        (23, second % 60),
+    ] {
+        digits(at, number);
+    }
+    out[..3].copy_from_slice(WEEKDAYS[days.rem_euclid(7) as usize]);
+    // `civil` gives months from 1 to 12.
+    let name = MONTHS.get(usize::try_from(month - 1).unwrap_or(0)).unwrap_or(&MONTHS[0]);
+    out[8..11].copy_from_slice(name.as_bytes());
+    out
+}
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 fn month_number(name: &str) -> Option<i64> {
-    const NAMES: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let index = NAMES.iter().position(|month| month.eq_ignore_ascii_case(name))?;
+    let index = MONTHS.iter().position(|month| month.eq_ignore_ascii_case(name))?;
     i64::try_from(index + 1).ok()
 }
 
@@ -110,6 +143,16 @@ mod tests {
             ["", "soon", "Sun, 06 Nov 1994", "Sun, 99 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 25:49:37 GMT"]
         {
             assert_eq!(parse_http_date(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn our_own_http_dates_are_right_and_read_back() {
+        assert_eq!(&http_date(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(&http_date(0), b"Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(&http_date(951_782_399), b"Mon, 28 Feb 2000 23:59:59 GMT");
+        for unix in [951_782_400, 1_792_540_800, 4_102_444_799, 253_402_300_799] {
+            assert_eq!(parse_http_date(&http_date(unix)), i64::try_from(unix).ok());
         }
     }
 

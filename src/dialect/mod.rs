@@ -9,7 +9,7 @@ pub mod answer;
 pub mod anthropic_to_openai;
 pub mod api;
 pub mod configured;
-pub(crate) mod date;
+pub mod date;
 pub mod edit;
 pub mod error;
 pub mod head;

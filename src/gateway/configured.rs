@@ -51,6 +51,7 @@ async fn give(client: &mut Client, inbound: &Inbound, answer: StaticId, form: &F
     respond::status_line(out, 200);
     let kind: &[u8] = if form.stream { b"text/event-stream" } else { b"application/json" };
     respond::field(out, "content-type", kind);
+    respond::field(out, "date", &client.core.date());
     respond::request_id_fields(out, inbound.dialect, respond::text(&request_id));
     respond::field(out, "x-sluice-provider", b"static");
     respond::field(out, "x-sluice-model", configured.name.as_bytes());

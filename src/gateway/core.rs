@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::net::Timers;
+use crate::dialect::date::{HTTP_DATE_LEN, http_date};
 use crate::net::pool::{OriginId, Pool};
 use crate::net::resolver::Resolver;
+use crate::net::{Timers, clock};
 use crate::policy;
 use crate::wire::fields::Fields;
 
@@ -68,6 +69,8 @@ pub struct Core {
     pub fields: RefCell<Box<Fields>>,
     sequence: Cell<u64>,
     seed: u64,
+    /// The second that `date` is of, and it.
+    date: Cell<(u64, [u8; HTTP_DATE_LEN])>,
 }
 
 impl Core {
@@ -97,6 +100,7 @@ impl Core {
             fields: RefCell::new(Box::new(Fields::new())),
             sequence: Cell::new(0),
             seed,
+            date: Cell::new((0, http_date(0))),
         }
     }
 
@@ -120,6 +124,18 @@ impl Core {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// The time of day as the `Date` field writes it; made once a second.
+    pub fn date(&self) -> [u8; HTTP_DATE_LEN] {
+        let now_s = clock::unix_seconds();
+        let (of_s, date) = self.date.get();
+        if of_s == now_s {
+            return date;
+        }
+        let date = http_date(now_s);
+        self.date.set((now_s, date));
+        date
     }
 
     /// Whether connections are to be closed after the answer at hand.
@@ -153,6 +169,17 @@ pub mod tests {
         let plan = loader.load_text(text, &|_| None).unwrap();
         let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
         Core::new(0, Arc::new(live), Resolver::default(), Arc::default(), Arc::default())
+    }
+
+    #[test]
+    fn the_date_is_of_this_second() {
+        let core = core();
+        for _ in 0..2 {
+            let before = clock::unix_seconds();
+            let date = core.date();
+            let after = clock::unix_seconds();
+            assert!((before..=after).any(|s| http_date(s) == date), "{}", date.escape_ascii());
+        }
     }
 
     #[test]

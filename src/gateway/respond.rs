@@ -98,6 +98,7 @@ pub async fn refuse(client: &mut Client, refusal: &Refusal) -> After {
     let mut head = Buf::take(buf::IDLE);
     let out = head.as_vec();
     status_line(out, refusal.error.status);
+    field(out, "date", &client.core.date());
     field(out, "content-type", b"application/json");
     request_id_fields(out, refusal.dialect, id);
     error_fields(out, &refusal.error);
@@ -121,6 +122,7 @@ pub async fn json(client: &mut Client, inbound: &Inbound, status: u16, body: &[u
     let keep = keeps(client, inbound);
     let out = head.as_vec();
     status_line(out, status);
+    field(out, "date", &client.core.date());
     field(out, "content-type", b"application/json");
     number_field(out, "content-length", body.len() as u64);
     connection(out, keep, inbound.minor);
@@ -141,6 +143,7 @@ pub async fn error(client: &mut Client, inbound: &Inbound, error: &GatewayError,
     let mut head = Buf::take(buf::IDLE);
     let out = head.as_vec();
     status_line(out, error.status);
+    field(out, "date", &client.core.date());
     field(out, "content-type", b"application/json");
     request_id_fields(out, inbound.dialect, id);
     error_fields(out, error);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,6 +22,9 @@ use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::stats::Stats;
 use super::worker::{self, Message, Start};
+
+/// How long a reload waits for the cores to take the new plan over; they do between two of their turns, at once.
+const ADOPTION: Duration = Duration::from_secs(5);
 
 /// Loads the configuration anew; the error is text for the log.
 pub type Reload = dyn Fn() -> Result<Plan, String> + Send;
@@ -46,6 +49,8 @@ pub enum ServeError {
     Worker(std::io::Error),
     /// The built-in mock provider could not be started.
     Mock(std::io::Error),
+    /// A plan with this number was handed out, and not every worker has taken it over in time.
+    Slow(u64),
 }
 
 impl std::fmt::Display for ServeError {
@@ -61,6 +66,12 @@ impl std::fmt::Display for ServeError {
             ServeError::Plan(why) => f.write_str(why),
             ServeError::Worker(e) => write!(f, "a worker cannot run: {e}"),
             ServeError::Mock(e) => write!(f, "the built-in mock provider cannot start: {e}"),
+            ServeError::Slow(plan) => write!(
+                f,
+                "plan {plan} does not serve on every worker after {} s: the machine is overloaded; each takes it over as \
+                 soon as it can",
+                ADOPTION.as_secs()
+            ),
         }
     }
 }
@@ -177,10 +188,11 @@ impl Running {
         self.driver
     }
 
-    /// Serves `plan` from each core's next exchange on. Listener, workers and driver stay as they are.
+    /// Serves `plan` from each core's next exchange on, and returns its number once every core does. Listener, workers
+    /// and driver stay as they are.
     ///
     /// # Errors
-    /// The plan cannot be served; the old one goes on.
+    /// The plan cannot be served, and the old one goes on; or, [`ServeError::Slow`], a core has not taken it over yet.
     pub fn reload(&self, mut plan: Plan) -> Result<u64, ServeError> {
         if let Some(mock) = &self.mock {
             point_at_mock(&mut plan, mock.addr());
@@ -189,13 +201,21 @@ impl Running {
                 "the mock provider cannot be added by a reload; restart instead".to_owned(),
             ));
         }
+        // Held to the end, so that of two reloads the later one is the last that every core takes over.
         let mut current = self.live.lock().unwrap_or_else(|e| e.into_inner());
         let live = Live::build(plan, self.senders.len(), Some(&current), &self.tls);
         let live = Arc::new(live.map_err(|e| ServeError::Plan(e.to_string()))?);
         let generation = live.generation;
         *current = live.clone();
+        let (adopted, adoptions) = mpsc::channel();
         for sender in &self.senders {
-            sender.send(Message::Adopt(live.clone()));
+            sender.send(Message::Adopt(live.clone(), adopted.clone()));
+        }
+        drop(adopted);
+        let by = Instant::now() + ADOPTION;
+        for _ in &self.senders {
+            let left = by.saturating_duration_since(Instant::now());
+            adoptions.recv_timeout(left).map_err(|_| ServeError::Slow(generation))?;
         }
         Ok(generation)
     }
@@ -286,14 +306,17 @@ pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
 }
 
 fn reload(running: &Running, options: &ServeOptions) {
-    let outcome = match &options.reload {
-        None => Err("there is no configuration file to load again".to_owned()),
-        Some(load) => load().and_then(|plan| running.reload(plan).map_err(|e| e.to_string())),
+    let kept = "not reloaded, the old configuration goes on";
+    let said = match options.reload.as_ref().map(|load| load()) {
+        None => format!("{kept}: there is no configuration file to load again"),
+        Some(Err(why)) => format!("{kept}:\n{}", why.trim_end()),
+        Some(Ok(plan)) => match running.reload(plan) {
+            Ok(generation) => format!("reloaded: plan {generation} serves"),
+            Err(slow @ ServeError::Slow(_)) => slow.to_string(),
+            Err(why) => format!("{kept}: {why}"),
+        },
     };
-    match outcome {
-        Ok(generation) => say(&format!("sluice: reloaded: plan {generation} serves")),
-        Err(why) => say(&format!("sluice: not reloaded, the old configuration goes on: {why}")),
-    }
+    say(&format!("sluice: {said}"));
 }
 
 /// The start-up message: what serves, and a command that works.

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use crate::net::driver::{self, Driver};
 use crate::net::listener::Listener;
@@ -30,8 +30,8 @@ const OWN_TASKS: usize = 2;
 
 /// What the process tells a core.
 pub enum Message {
-    /// Serve this plan from the next exchange on.
-    Adopt(Arc<Live>),
+    /// Serve this plan from the next exchange on, and say so.
+    Adopt(Arc<Live>, mpsc::Sender<()>),
     /// Stop accepting; finish what runs until then (gateway clock), then end.
     Drain {
         /// When what still runs is cut.
@@ -81,8 +81,10 @@ async fn work(start: Start) -> std::io::Result<()> {
     start
         .mailbox
         .run(|message| match message {
-            Message::Adopt(live) => {
+            Message::Adopt(live, adopted) => {
                 told.adopt(live);
+                // Who asked may have given up waiting.
+                let _ = adopted.send(());
                 ControlFlow::Continue(())
             }
             Message::Drain { until_us } => {

@@ -227,6 +227,7 @@ fn answers_bring_only_the_fields_that_are_meant_for_the_client() {
                 let known = [
                     "content-type",
                     "content-length",
+                    "date",
                     "transfer-encoding",
                     "cache-control",
                     "x-request-id",
@@ -270,5 +271,40 @@ fn a_cut_answer_of_an_unknown_endpoint_is_visibly_cut() {
             let got = client.read();
             assert!(early || !got.whole || client.was_reset(), "{answer}: {}", got.head);
         }
+    });
+}
+
+#[test]
+fn every_answer_says_when_it_was_made_once() {
+    const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let now = |got: &Got| {
+        let date = got.header("date").unwrap_or_else(|| panic!("no date in {}", got.head));
+        assert_eq!(got.head.to_ascii_lowercase().matches("\r\ndate:").count(), 1, "{}", got.head);
+        assert!(date.len() == DATE.len() && date.ends_with(" GMT") && !date.contains(" 1994 "), "{date}");
+    };
+    each_driver(|driver| {
+        let events = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n";
+        for (body, answer) in [
+            (CHAT, whole("Date: x\r\n", ANSWER)),
+            (CHAT_STREAM, whole("Date: x\r\n", events).replace("application/json", "text/event-stream")),
+            (CHAT, whole("Date: x\r\n", "{}").replace("200 OK", "422 X")),
+        ] {
+            // The provider's own date passes; where it has none, ours is there.
+            let dated = Raw::says(answer.replace("Date: x", &format!("Date: {DATE}")));
+            let gateway = chain(dated.addr, None, driver, &[]);
+            let got = Client::to(gateway.addr()).post("/v1/chat/completions", body);
+            assert_eq!(got.header("date"), Some(DATE), "{}", got.head);
+            let undated = Raw::says(answer.replace("Date: x\r\n", ""));
+            let gateway = chain(undated.addr, None, driver, &[]);
+            now(&Client::to(gateway.addr()).post("/v1/chat/completions", body));
+        }
+        // What the gateway says itself: an answer, an error, a refusal.
+        let gateway = chain("127.0.0.1:1".parse().unwrap(), None, driver, &[]);
+        let mut client = Client::to(gateway.addr());
+        now(&client.get("/healthz"));
+        now(&client.post("/v1/chat/completions", "{}"));
+        now(&client.post("/v1/chat/completions", CHAT));
+        client.send(b"GET / HTTP/3.0\r\n\r\n");
+        now(&client.read());
     });
 }

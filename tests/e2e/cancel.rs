@@ -214,3 +214,68 @@ fn a_client_that_does_not_read_pauses_its_provider() {
         assert_eq!(got.body.len(), PIECE * PIECES + "data: [DONE]\n\n".len());
     });
 }
+
+#[test]
+fn a_client_that_leaves_during_a_retrys_backoff_costs_no_further_call_and_no_place() {
+    each_driver(|driver| {
+        for body in [CHAT, CHAT_STREAM] {
+            let mock = provider("status:503,times=1 then ok");
+            let more = [
+                "providers.openai.network_config.max_retries=1",
+                "providers.openai.network_config.retry_backoff_initial=1500ms",
+                "providers.openai.concurrency_and_buffer_size.concurrency=1",
+                "providers.openai.concurrency_and_buffer_size.buffer_size=0",
+            ];
+            let gateway = chain(mock.addr(), None, driver, &more);
+            let mut client = Client::to(gateway.addr());
+            client.send(&request("/v1/chat/completions", "", body));
+            assert!(within_a_second(|| mock.counts().refused == 1));
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!((gateway.connections(), gateway.cancelled()), (1, 0), "it waits");
+            drop(client);
+            nothing_is_left(&gateway);
+            assert_eq!(gateway.cancelled(), 1);
+            // The only place is free at once, and nobody calls when the wait would have been over.
+            let mut next = Client::to(gateway.addr());
+            assert_eq!(next.post("/v1/chat/completions", body).status, 200);
+            std::thread::sleep(Duration::from_millis(1800));
+            assert_eq!(mock.counts().requests, 2);
+            // One who stays gets the answer of the retry.
+            mock.program(sluice::rehearsal::Program::parse("status:503,times=1 then ok").unwrap());
+            let begun = Instant::now();
+            assert_eq!(next.post("/v1/chat/completions", body).status, 200);
+            assert!(begun.elapsed() > Duration::from_millis(500), "there was no wait");
+            assert_eq!(mock.counts().requests, 4);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_pipelines_more_than_is_kept_gets_every_answer_in_order() {
+    const BEHIND: usize = 120;
+    each_driver(|driver| {
+        for first in [CHAT, CHAT_STREAM] {
+            let mock = provider("slow:+400ms,times=1 then ok");
+            let gateway = chain(mock.addr(), None, driver, &[]);
+            let mut client = Client::to(gateway.addr());
+            let mut writer = client.stream.try_clone().unwrap();
+            let mut all = request("/v1/chat/completions", "", first);
+            for n in 0..BEHIND {
+                let text = format!("Say number {n}. {}", "x".repeat(4000));
+                all.extend(request("/v1/chat/completions", "", &CHAT.replace("Say hello", &text)));
+            }
+            assert!(all.len() > 6 * 64 * 1024);
+            // By a thread of its own: the gateway stops reading while the first request is served.
+            let sending = std::thread::spawn(move || writer.write_all(&all).unwrap());
+            assert_eq!(client.read().status, 200);
+            for n in 0..BEHIND {
+                let got = client.read();
+                let text = got.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+                assert!(text.contains(&format!("number {n}.")), "answer {n}: {text}");
+            }
+            sending.join().unwrap();
+            assert_eq!(mock.counts().completed as usize, BEHIND + 1);
+            assert_eq!(gateway.panics(), 0);
+        }
+    });
+}

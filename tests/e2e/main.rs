@@ -19,6 +19,7 @@ mod policies;
 mod process;
 mod raw;
 mod reuse;
+mod sse;
 mod streams;
 mod support;
 mod tls;

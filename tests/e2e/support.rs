@@ -168,6 +168,16 @@ impl Client {
         true
     }
 
+    /// Reads until so many bytes have come.
+    pub fn has_come(&mut self, bytes: usize) -> bool {
+        while self.rest.len() < bytes {
+            if !self.fill() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Reads one answer, by an independent parser.
     pub fn read(&mut self) -> Got {
         let mut got = Got::default();

@@ -130,6 +130,20 @@ fn an_event_without_its_blank_line_is_pending() {
 }
 
 #[test]
+fn an_event_longer_than_any_is_counted_so_that_its_reader_can_stop() {
+    let mut splitter = Splitter::new();
+    let piece = [b'x'; 64 * 1024];
+    assert_eq!(splitter.feed(b"data: ").count(), 0);
+    for n in 1..=EVENT_MAX / piece.len() {
+        assert_eq!(splitter.feed(&piece).count(), 0);
+        assert_eq!(splitter.pending_len(), 6 + n * piece.len());
+    }
+    assert!(splitter.pending_len() > EVENT_MAX && !splitter.finish());
+    assert_eq!(splitter.feed(b"\n\n").collect::<Vec<_>>(), [2]);
+    assert_eq!(splitter.pending_len(), 0);
+}
+
+#[test]
 fn further_blank_lines_are_pieces_of_their_own() {
     assert_eq!(split(b"data: a\n\n\n\r\n: c\n\n").0, [&b"data: a\n\n"[..], b"\n", b"\r\n", b": c\n\n"]);
 }
