@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sluice::config::{Loader, Plan, defaults, show_bytes, show_ms};
+use sluice::config::{Balance, Loader, Plan, defaults, show_bytes, show_ms};
 
 fn repository(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -21,7 +21,13 @@ fn the_example_loads_without_a_word() {
     assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
     assert_eq!(plan.resolve("fast").map(|chain| chain.len()), Ok(3));
     // What it says are the defaults are the defaults.
-    assert_eq!(plan.timeouts, load("f", "providers: {x: {base_url: 'http://h'}}").timeouts);
+    let nothing = load("f", "providers: {x: {base_url: 'http://h'}}");
+    assert_eq!(plan.timeouts, nothing.timeouts);
+    for provider in &plan.providers {
+        assert_eq!(provider.breaker, nothing.providers[0].breaker);
+        assert_eq!(provider.cooldown, nothing.providers[0].cooldown);
+        assert_eq!(provider.retry_budget, nothing.providers[0].retry_budget);
+    }
 }
 
 #[test]
@@ -84,6 +90,35 @@ fn the_reference_states_every_default_as_it_is() {
         ("keep_alive_timeout_in_seconds", (defaults::UPSTREAM_IDLE_MS / 1_000).to_string()),
         ("retry_backoff_initial", defaults::RETRY_BACKOFF_INITIAL_MS.to_string()),
         ("retry_backoff_max", defaults::RETRY_BACKOFF_MAX_MS.to_string()),
+        ("retry.backoff_initial", show_ms(defaults::RETRY_BACKOFF_INITIAL_MS)),
+        ("retry.backoff_max", show_ms(defaults::RETRY_BACKOFF_MAX_MS)),
+        ("breaker.failures_in_row", defaults::BREAKER_FAILURES_IN_ROW.to_string()),
+        ("breaker.failure_percent", defaults::BREAKER_FAILURE_PERCENT.to_string()),
+        ("breaker.calls_min", defaults::BREAKER_CALLS_MIN.to_string()),
+        ("breaker.slow_call", "off".to_owned()),
+        ("breaker.slow_percent", defaults::BREAKER_SLOW_PERCENT.to_string()),
+        ("breaker.tokens_burnt", defaults::BREAKER_TOKENS_BURNT.to_string()),
+        ("breaker.tokens_failure_percent", defaults::BREAKER_TOKENS_FAILURE_PERCENT.to_string()),
+        ("breaker.open_min", show_ms(defaults::BREAKER_OPEN_MIN_MS)),
+        ("breaker.open_max", show_ms(defaults::BREAKER_OPEN_MAX_MS)),
+        ("breaker.ramp", show_ms(defaults::BREAKER_RAMP_MS)),
+        ("cooldown.initial", show_ms(defaults::COOLDOWN_INITIAL_MS)),
+        ("cooldown.max", show_ms(defaults::COOLDOWN_MAX_MS)),
+        ("cooldown.cap", show_ms(defaults::COOLDOWN_CAP_MS)),
+        ("retry_budget.percent", defaults::RETRY_BUDGET_PERCENT.to_string()),
+        ("retry_budget.per_second", defaults::RETRY_BUDGET_PER_SECOND.to_string()),
+        ("retry_budget.burst", defaults::RETRY_BUDGET_BURST.to_string()),
+        ("retry_budget.max_cost_usd_per_minute", "off".to_owned()),
+        ("bulkhead.concurrent", "off".to_owned()),
+        ("bulkhead.queue", defaults::BULKHEAD_QUEUE.to_string()),
+        ("bulkhead.queue_wait", show_ms(defaults::BULKHEAD_QUEUE_WAIT_MS)),
+        ("balance", Balance::default().name().to_owned()),
+        ("hedge", "off".to_owned()),
+        ("hedge.percent", defaults::HEDGE_PERCENT.to_string()),
+        ("hedge.delay_min", show_ms(defaults::HEDGE_DELAY_MIN_MS)),
+        ("idempotency.keep", show_ms(defaults::IDEMPOTENCY_KEEP_MS)),
+        ("idempotency.entries", defaults::IDEMPOTENCY_ENTRIES.to_string()),
+        ("idempotency.bytes", show_bytes(defaults::IDEMPOTENCY_BYTES)),
     ];
     for (key, default) in rows {
         let row = reference.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
@@ -92,6 +127,12 @@ fn the_reference_states_every_default_as_it_is() {
     }
     assert!(reference.contains(&format!("A chain has at most {}", defaults::CHAIN_TARGETS_MAX)));
     assert!(reference.contains(&format!("up to {} names", defaults::SUGGESTIONS_MAX)));
+    assert!(reference.contains(&format!("| list, at most {} |", defaults::CHECKS_MAX)));
+    assert!(reference.contains(&format!("at most `{}`", show_bytes(defaults::STATIC_BYTES_MAX))));
+    assert!(reference.contains(&format!("`{}` on the last one", defaults::LAST_TARGET_RETRIES)));
+    let unpriced = defaults::UNPRICED_INPUT_NANO_USD / 1_000;
+    assert!(reference.contains(&format!("count `{unpriced}` dollars a million")));
+    assert!(reference.contains(&format!("0 to {} each", defaults::PRICE_USD_MOST)));
 }
 
 #[test]
@@ -146,5 +187,5 @@ fn the_files_in_the_reference_load() {
             loaded += 1;
         }
     }
-    assert_eq!(loaded, 3);
+    assert_eq!(loaded, 5);
 }

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use sluice::config::{
-    Balance, Breaker, Bulkhead, Check, Cooldown, Hedge, Idempotency, Loader, Plan, Provider, RetryBudget,
-    Severity, StaticId, defaults, show_ms,
+    Balance, Breaker, Bulkhead, Check, Cooldown, Hedge, Idempotency, Loader, Plan, Provider, ProviderId,
+    RetryBudget, Severity, StaticId, defaults, show_ms,
 };
 
 fn loader() -> Loader {
@@ -111,6 +111,8 @@ fallbacks:
     assert_eq!(three.hedge, Some(Hedge { percent: 4, delay_min_ms: 1_000 }));
     assert_eq!((three.timeouts.total_ms, three.timeouts.connect_ms), (Some(60_000), None));
     assert!(matches!(plan.route_defaults.checks[..], [Check::Json]));
+    let total = |model: &str| plan.total_ms(plan.resolve(model).expect("known").route(), ProviderId(0));
+    assert_eq!((total("a/one"), total("a/three"), total("a/none")), (600_000, 60_000, 600_000));
 }
 
 #[test]

@@ -7,9 +7,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
+use sluice::config::Loader;
+use sluice::policy::estimate::PriceSource;
 use sluice::policy::{
     Ask, Chain, Core, ErrorKind, Flight, Outcome, PolicyId, ProviderId, ProviderSettings, Settings, Shared,
-    Signal, Step, Success, TargetRef, What, attribute, downstream,
+    Signal, Step, Success, TargetRef, What, attribute, chain_of, downstream,
 };
 
 struct Counting;
@@ -72,6 +74,32 @@ fn exchange(core: &mut Core, chain: Chain, now_us: u64, failing: u16) {
             }
         }
     }
+}
+
+/// The chain of a resolved model, from the plan: keys, shares, price, window, policy and static answer.
+#[test]
+fn a_chain_from_the_plan_allocates_nothing_once_its_targets_are_known() {
+    let text = "
+providers: {a: {base_url: 'http://a'}, b: {base_url: 'http://b'}}
+static: {s: {content: x}}
+models: {a/x: {context: 8000, price: {input: 0.2, output: 0.8}}}
+fallbacks: [{model: fast, targets: [[{target: a/x, weight: 0.7}, b/x], a/y, static/s], timeouts: {total: 60s}}]
+";
+    let loader = Loader { file: Some("f.yaml".into()), ..Loader::default() };
+    let plan = loader.load_text(text, &|_| None).expect("loads");
+    let settings = Arc::new(Settings::from_plan(&plan, PriceSource::default()));
+    let mut core = Core::new(Arc::clone(&settings), Arc::new(Shared::new(&settings, 2)), 0, 7);
+    let mut walk = |n: u64| {
+        for asked in ["fast", "a/x", "a/only-the-client-knows"] {
+            let resolved = plan.resolve(asked).expect("known");
+            let chain = chain_of(&core, &plan, asked, &resolved, 40_000);
+            assert_eq!(chain.static_answer.is_some(), asked == "fast");
+            exchange(&mut core, chain, 1_000_000 * n, 0);
+        }
+    };
+    // Each of the equals has come first once by then, and is known.
+    (1..50).for_each(&mut walk);
+    assert_eq!(allocations(|| (50..1_000).for_each(walk)), 0);
 }
 
 #[test]

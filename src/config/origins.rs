@@ -3,9 +3,21 @@
 //! Keys are named as the file's own blocks have them (`timeouts.attempt`, `breaker.slow_call`); a provider may have
 //! written one under Bifrost's name.
 
+use super::diagnostics::Report;
 use super::plan::{Plan, Provider, Route};
-use super::reader::join;
-use super::schema::SAME;
+use super::reader::{Item, join};
+use super::tree::Value;
+
+/// Settings of a provider that Bifrost has under another name.
+const SAME: [([&str; 2], [&str; 2]); 7] = [
+    (["timeouts", "attempt"], ["network_config", "default_request_timeout_in_seconds"]),
+    (["timeouts", "token_gap"], ["network_config", "stream_idle_timeout_in_seconds"]),
+    (["retry", "max_retries"], ["network_config", "max_retries"]),
+    (["retry", "backoff_initial"], ["network_config", "retry_backoff_initial"]),
+    (["retry", "backoff_max"], ["network_config", "retry_backoff_max"]),
+    (["bulkhead", "concurrent"], ["concurrency_and_buffer_size", "concurrency"]),
+    (["bulkhead", "queue"], ["concurrency_and_buffer_size", "buffer_size"]),
+];
 
 /// Who wrote a setting; a later one goes before an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,5 +76,20 @@ impl Origins<'_> {
             .or_else(of_provider)
             .or_else(|| written(Level::Top, key.to_owned()))
             .unwrap_or(Source { level: Level::Default, path: String::new() })
+    }
+}
+
+/// Refuses settings of the provider `item` that are written under both their names.
+pub(super) fn refuse_both_names(item: &Item<'_>, report: &mut Report) {
+    let find = |[block, name]: [&str; 2]| {
+        let node = item.node.member(block)?.member(name)?;
+        (!matches!(node.value, Value::Null)).then_some(node)
+    };
+    for (own, other) in SAME {
+        if let (Some(_), Some(second)) = (find(own), find(other)) {
+            let message = format!("`{}.{}` and `{}.{}` say the same", own[0], own[1], other[0], other[1]);
+            let path = join(&join(&item.path, other[0]), other[1]);
+            report.error(second.at, &path, message, "keep one of the two");
+        }
     }
 }

@@ -330,6 +330,15 @@ impl Plan {
         &self.providers[usize::from(id.0)]
     }
 
+    /// The longest that an exchange on `route` may take at a provider, from its arrival; milliseconds.
+    ///
+    /// # Panics
+    /// When an id is of another plan.
+    pub fn total_ms(&self, route: Option<RouteId>, provider: ProviderId) -> u64 {
+        let of_route = route.and_then(|id| self.routes[usize::from(id.0)].timeouts.total_ms);
+        of_route.unwrap_or_else(|| self.timeouts.total_ms.min(self.provider(provider).timeouts.total_ms))
+    }
+
     /// What the file says of the model in `slot`; nothing for a slot of another plan.
     pub fn facts(&self, slot: SlotId) -> Facts {
         self.facts.get(usize::from(slot.0)).copied().unwrap_or_default()

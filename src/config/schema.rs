@@ -11,8 +11,9 @@ use super::defaults;
 use super::diagnostics::{At, Report};
 use super::fallbacks::{self, FallbackFile};
 use super::mechanisms::{Facts, Idempotency, RouteDefaults};
+use super::origins;
 use super::plan::{Dialect, DriverChoice};
-use super::reader::{Fields, Item, Word, join};
+use super::reader::{Fields, Item, Word};
 use super::statics::{self, StaticFile, StepFile};
 use super::tree::{Node, Value};
 use super::values::Unit;
@@ -286,32 +287,8 @@ fn provider(name: Word, item: &Item<'_>, base: &ProviderBlocks, report: &mut Rep
         inner.finish(report, &[]);
     }
     fields.finish(report, &FOREIGN);
-    SAME.iter().for_each(|(own, other)| refuse_both(item, own, other, report));
+    origins::refuse_both_names(item, report);
     file
-}
-
-/// Settings of a provider that Bifrost has under another name.
-pub(super) const SAME: [([&str; 2], [&str; 2]); 7] = [
-    (["timeouts", "attempt"], ["network_config", "default_request_timeout_in_seconds"]),
-    (["timeouts", "token_gap"], ["network_config", "stream_idle_timeout_in_seconds"]),
-    (["retry", "max_retries"], ["network_config", "max_retries"]),
-    (["retry", "backoff_initial"], ["network_config", "retry_backoff_initial"]),
-    (["retry", "backoff_max"], ["network_config", "retry_backoff_max"]),
-    (["bulkhead", "concurrent"], ["concurrency_and_buffer_size", "concurrency"]),
-    (["bulkhead", "queue"], ["concurrency_and_buffer_size", "buffer_size"]),
-];
-
-/// Refuses a setting that is written under both its names.
-fn refuse_both(item: &Item<'_>, own: &[&str; 2], other: &[&str; 2], report: &mut Report) {
-    let find = |[block, name]: &[&str; 2]| {
-        let node = item.node.member(block)?.member(name)?;
-        (!matches!(node.value, Value::Null)).then_some(node)
-    };
-    if let (Some(_), Some(second)) = (find(own), find(other)) {
-        let message = format!("`{}.{}` and `{}.{}` say the same", own[0], own[1], other[0], other[1]);
-        let path = join(&join(&item.path, other[0]), other[1]);
-        report.error(second.at, &path, message, "keep one of the two");
-    }
 }
 
 fn network(item: &Item<'_>, report: &mut Report) -> NetworkFile {

@@ -341,8 +341,8 @@ impl Exchange<'_> {
         let mut total_us = attempt.total_by_us;
         if inbound.waits_per_read && inbound.deadline_us.is_some() {
             let plan = &self.state.plan.live.plan;
-            let own = plan.providers[usize::from(attempt.provider.0)].timeouts.total_ms;
-            total_us = inbound.started_us + plan.timeouts.total_ms.min(own).saturating_mul(1000);
+            let total_ms = plan.total_ms(self.state.chain.route(), attempt.provider);
+            total_us = inbound.started_us + total_ms.saturating_mul(1000);
         }
         match (gap_us < total_us, inbound.waits_per_read) {
             (true, true) => By { at_us: gap_us, kind: TimeoutKind::TokenGap, hedged: false },

@@ -170,7 +170,7 @@ fn on_429(provider: &Provider, (last, closed): (bool, bool), then: &str, mark: M
     let retries = provider.retry.max_retries.unwrap_or(u32::from(last && !closed));
     let waits = match retries {
         0 => String::new(),
-        _ => format!("else a rest of up to {} is waited for; ", show_ms(provider.retry.backoff_max_ms)),
+        _ => format!("a rest of up to {} is waited for; ", show_ms(provider.retry.backoff_max_ms)),
     };
     let own = &provider.cooldown;
     let clauses = Clauses(vec![
