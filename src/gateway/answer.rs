@@ -73,6 +73,7 @@ pub async fn deliver(
     respond::status_line(out, reply.status);
     push_reply_fields(exchange, out, reply);
     exchange.push_facts(out, attempt, overhead_us(exchange.inbound, sent_us, received_us));
+    respond::dropped(out, outbound.dropped);
     respond::number_field(out, "content-length", body.len() as u64);
     respond::connection(out, keep, exchange.inbound.minor);
     out.extend_from_slice(b"\r\n");

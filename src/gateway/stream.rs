@@ -9,6 +9,7 @@
 //! where it passes unchanged, and held up to `limits.event` where it has to be translated.
 //! One batch is under way at a time, so a client that does not read pauses its provider.
 
+use crate::dialect::translate::Dropped;
 use crate::dialect::{EventKind, StreamWatch};
 use crate::net::gather::{Gather, MAX_PIECES, Side};
 use crate::net::{Buf, buf, clock};
@@ -71,6 +72,7 @@ pub struct Pump<'e, 'x> {
     reader: Reader,
     splitter: Splitter,
     hide_usage: bool,
+    dropped: Dropped,
     committed: bool,
     /// The head is out.
     begun: bool,
@@ -110,6 +112,7 @@ pub fn pump<'e, 'x>(
         reader,
         splitter: Splitter::new(),
         hide_usage: outbound.hide_usage,
+        dropped: outbound.dropped,
         committed: false,
         begun: false,
         first_token_us: 0,
@@ -357,6 +360,7 @@ impl Pump<'_, '_> {
         push_reply_fields(self.exchange, out, self.reply);
         let overhead = overhead_us(self.exchange.inbound, self.call.sent_us, self.call.received_us);
         self.exchange.push_facts(out, self.attempt, overhead);
+        respond::dropped(out, self.dropped);
         out.extend_from_slice(b"cache-control: no-cache\r\n");
         if chunked {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
