@@ -414,3 +414,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_variable_that_is_not_set_is_one_finding_and_not_a_missing_key_as_well() {
+    for text in ["providers: {openai: {keys: [env.NOT_SET]}}", "providers: {openai: {keys: env.NOT_SET}}"] {
+        let loader = Loader { file: Some("f.yaml".into()), ..Loader::default() };
+        let error = loader.load_text(text, &|_| None).unwrap_err().to_string();
+        assert!(error.contains("`NOT_SET` is not set") && !error.contains("has no keys"), "{text}: {error}");
+    }
+}

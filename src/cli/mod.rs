@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::config::{Env, Loader, Plan};
 use crate::rehearsal::gameday::Report;
@@ -127,6 +128,12 @@ fn usage(error: &clap::Error, around: &mut Surroundings<'_>) -> Exit {
     let text = text.trim_end();
     if error.use_stderr() {
         let _ = writeln!(around.err, "{text}");
+        if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word))) =
+            (error.kind(), error.get(ContextKind::InvalidSubcommand))
+            && around.directory.join(word).is_file()
+        {
+            let _ = writeln!(around.err, "\n  tip: to serve this file: sluice --config {word}");
+        }
         Exit::Usage
     } else {
         let _ = writeln!(around.out, "{text}");

@@ -258,8 +258,11 @@ impl Plan {
         }
         if reason != UnknownReason::Ambiguous {
             // Weaker than any declared name: the provider may not know the model.
+            let named = asked.split_once('/').map_or("", |(provider, _)| provider);
             let bare = if bare.is_empty() { "MODEL" } else { bare };
-            ranked.extend(self.providers.iter().map(|provider| (0.0, format!("{}/{bare}", provider.name))));
+            ranked.extend(self.providers.iter().map(|provider| {
+                (strsim::jaro_winkler(named, &provider.name) - 1.0, format!("{}/{bare}", provider.name))
+            }));
         }
         ranked.sort_by(|(a, one), (b, other)| b.total_cmp(a).then_with(|| one.cmp(other)));
         let mut suggestions: Vec<String> = Vec::new();

@@ -22,7 +22,7 @@ impl Flag {
     /// A `--set` flag.
     pub(super) fn set(text: &str) -> Self {
         let path = text.split_once('=').map_or("", |(path, _)| path);
-        Flag { label: format!("--set {path}"), text: text.to_owned() }
+        Flag { label: format!("--set {path}").trim_end().to_owned(), text: text.to_owned() }
     }
 
     /// A flag named like the setting it overrides.

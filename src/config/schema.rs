@@ -328,7 +328,7 @@ fn client_keys(item: &Item<'_>, report: &mut Report) -> Vec<KeyFile> {
 /// A list of keys; an entry may be the value alone.
 fn keys(item: &Item<'_>, weighted: bool, report: &mut Report) -> Vec<KeyFile> {
     let items = match item.node.value {
-        Value::Text(_) => vec![item.clone()],
+        Value::Text(_) | Value::Unset => vec![item.clone()],
         _ => item.list(report),
     };
     items.iter().filter_map(|item| key(item, weighted, report)).collect()
@@ -345,8 +345,8 @@ fn key(item: &Item<'_>, weighted: bool, report: &mut Report) -> Option<KeyFile> 
     };
     match item.node.value {
         Value::Text(_) => file.value = item.word(report),
-        // Reported when the variable was looked up.
-        Value::Unset => return None,
+        // Reported when the variable was looked up; the row stays, so that nobody says that there are no keys.
+        Value::Unset => {}
         _ => {
             let mut fields = item.fields(report);
             file.name = fields.item("name").and_then(|item| item.word(report));

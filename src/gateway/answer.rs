@@ -85,6 +85,7 @@ pub async fn deliver(
     push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, reply);
     exchange.push_facts(out, attempt, overhead_us(exchange.inbound, sent_us, received_us));
     respond::dollar_field(out, "x-sluice-cost-usd", success.cost_nano_usd);
+    respond::dropped(out, outbound.dropped);
     if let Some(keeping) = &mut exchange.client.keeping {
         keeping.head(reply.status, &out[fields_at..]);
         keeping.body(body.filled());

@@ -235,10 +235,29 @@ fn unavailable(end: &GiveUp) -> GatewayError {
 fn nothing_heard(what: Option<What>) -> GatewayError {
     let (status, code, message) = match what {
         Some(What::Timeout(_)) => (504, "upstream_timeout", "no provider answered in time"),
-        Some(What::Dns) => (502, "upstream_unreachable", "the provider's name could not be looked up"),
-        Some(What::Connect | What::Tls | What::Reset) => {
-            (502, "upstream_unreachable", "no provider could be reached")
+        Some(What::Dns) => (
+            502,
+            "upstream_unreachable",
+            "the provider's host name could not be looked up; check its base_url, or the network",
+        ),
+        Some(What::Connect) => (
+            502,
+            "upstream_unreachable",
+            "the provider takes no connection; check that it runs, and its base_url",
+        ),
+        Some(What::Tls) => (
+            502,
+            "upstream_unreachable",
+            "no TLS connection to the provider; check that its base_url is really https, and extra_ca_files",
+        ),
+        Some(What::Reset) => {
+            (502, "upstream_unreachable", "the provider dropped the connection without an answer")
         }
+        Some(What::BadContentType) => (
+            502,
+            "upstream_failed",
+            "what answered is no model API; check the provider's base_url and its path",
+        ),
         Some(What::Truncated | What::EmptyBody | What::BadBody) => {
             (502, "upstream_truncated", "the provider's answer was cut short")
         }

@@ -7,6 +7,7 @@ use crate::config::Dialect;
 use crate::dialect::Api;
 use crate::dialect::edit::edit_request;
 use crate::dialect::error::GatewayError;
+use crate::dialect::translate::Dropped;
 use crate::net::gather::{Gather, Side};
 use crate::net::{Buf, buf};
 use crate::policy;
@@ -29,6 +30,8 @@ pub struct Outbound {
     pub hide_usage: bool,
     /// How the answer is translated back; `None` when it passes as it is.
     pub back: Option<Back>,
+    /// What the client asked for and the provider's dialect has no words for.
+    pub dropped: Dropped,
 }
 
 /// Whether a provider of `dialect` can be asked for what this client wants, as it is or translated.
@@ -119,7 +122,7 @@ pub fn prepare(
     if !fits {
         return Err(Unfit::Pieces);
     }
-    Ok(Outbound { api, dialect: target.dialect, hide_usage, back: None })
+    Ok(Outbound { api, dialect: target.dialect, hide_usage, back: None, dropped: Dropped::default() })
 }
 
 const LINE_END: &[u8] = b" HTTP/1.1\r\n";
@@ -155,7 +158,7 @@ fn translate(
     let client_body = body.filled().get(inbound.body()).unwrap_or_default();
     let mut translated = Buf::take(client_body.len() + client_body.len() / 8 + 256);
     let name = model.unwrap_or(&wish.model);
-    let back = translation::request(inbound.api, dialect, client_body, name, translated.as_vec())
+    let (back, dropped) = translation::request(inbound.api, dialect, client_body, name, translated.as_vec())
         .map_err(|e| e.map_or(Unfit::NoEndpoint, Unfit::Translation))?;
     let out = own.as_vec();
     request_line(out, b"POST", base, inbound_path(api, b""));
@@ -173,5 +176,5 @@ fn translate(
     if !gather.piece(Side::Own, 0..len) {
         return Err(Unfit::Pieces);
     }
-    Ok(Outbound { api, dialect, hide_usage: false, back: Some(back) })
+    Ok(Outbound { api, dialect, hide_usage: false, back: Some(back), dropped })
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Dialect;
 use crate::dialect::error::{ErrorKind, GatewayError, render_error, render_stream_error};
+use crate::dialect::translate::Dropped;
 use crate::dialect::{Api, json};
 use crate::net::{Buf, buf};
 use crate::wire::HeadError;
@@ -241,6 +242,17 @@ pub fn dollar_field(out: &mut Vec<u8>, name: &str, nano_usd: u64) {
         out.extend_from_slice(&digits[..digits.len() - zeros]);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the names of what a translation left out of the request, where it left anything out.
+pub fn dropped(out: &mut Vec<u8>, dropped: Dropped) {
+    for (n, name) in dropped.names().enumerate() {
+        out.extend_from_slice(if n == 0 { b"x-sluice-dropped: " } else { b", " });
+        out.extend_from_slice(name.as_bytes());
+    }
+    if !dropped.is_empty() {
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Appends the Connection field where one is needed.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Plan, Scheme};
+use crate::config::{DriverChoice, Plan, Scheme};
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
 use crate::net::resolver::Resolver;
@@ -61,7 +61,18 @@ impl std::fmt::Display for ServeError {
                 "{addr} is in use by another process; stop it or choose another address with --listen {}:PORT",
                 addr.ip()
             ),
-            ServeError::Bind(addr, e) => write!(f, "cannot listen on {addr}: {e}"),
+            ServeError::Bind(addr, e) => {
+                let help = match e.kind() {
+                    std::io::ErrorKind::AddrNotAvailable => {
+                        "; this machine has no such address: use 127.0.0.1 for this machine alone, or 0.0.0.0 for all"
+                    }
+                    std::io::ErrorKind::PermissionDenied => {
+                        "; use a port from 1024 on, or run with the right to bind it"
+                    }
+                    _ => "",
+                };
+                write!(f, "cannot listen on {addr}: {e}{help}")
+            }
             ServeError::Driver(e) => write!(f, "{e}; use --driver auto or --driver epoll"),
             ServeError::Plan(why) => f.write_str(why),
             ServeError::Worker(e) => write!(f, "a worker cannot run: {e}"),
@@ -78,6 +89,19 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
+/// What a plan says and only a start can do.
+struct Fixed {
+    listen: SocketAddr,
+    workers: Option<usize>,
+    driver: DriverChoice,
+}
+
+impl Fixed {
+    fn of(plan: &Plan) -> Fixed {
+        Fixed { listen: plan.listen, workers: plan.workers, driver: plan.driver }
+    }
+}
+
 /// A gateway that runs in this process.
 pub struct Running {
     addr: SocketAddr,
@@ -88,6 +112,7 @@ pub struct Running {
     stats: Vec<Arc<Stats>>,
     connections: Arc<AtomicU64>,
     live: Mutex<Arc<Live>>,
+    fixed: Fixed,
     tls: TlsConfigs,
     mock: Option<Mock>,
 }
@@ -115,6 +140,7 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
         point_at_mock(&mut plan, mock.addr());
     }
     let tls = TlsConfigs::default();
+    let fixed = Fixed::of(&plan);
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
     let resolver = Resolver::default();
@@ -127,6 +153,7 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
         stats: Vec::new(),
         connections: Arc::default(),
         live: Mutex::new(live.clone()),
+        fixed,
         tls,
         mock,
     };
@@ -178,6 +205,10 @@ fn point_at_mock(plan: &mut Plan, addr: SocketAddr) {
 }
 
 impl Running {
+    fn live(&self) -> Arc<Live> {
+        self.live.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
     /// The address that is served; with port 0 in the plan, the port that the kernel picked.
     pub fn addr(&self) -> SocketAddr {
         self.addr
@@ -281,16 +312,17 @@ impl Running {
 /// See [`ServeError`].
 pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Worker)?;
-    let drain = Duration::from_millis(plan.drain_timeout_ms);
     let running = start(plan)?;
     greet(&running);
+    let mut drain = Duration::ZERO;
     for signal in signals.forever() {
         if signal == SIGHUP {
             reload(&running, options);
             continue;
         }
+        drain = Duration::from_millis(running.live().plan.drain_timeout_ms);
         say(&format!(
-            "stopping: finishing what runs, for at most {} s; again to stop at once",
+            "sluice: stopping: finishing what runs, for at most {} s; again to stop at once",
             drain.as_secs()
         ));
         std::thread::spawn(move || {
@@ -311,7 +343,9 @@ fn reload(running: &Running, options: &ServeOptions) {
         None => format!("{kept}: there is no configuration file to load again"),
         Some(Err(why)) => format!("{kept}:\n{}", why.trim_end()),
         Some(Ok(plan)) => match running.reload(plan) {
-            Ok(generation) => format!("reloaded: plan {generation} serves"),
+            Ok(generation) => {
+                format!("reloaded: plan {generation} serves{}", after_reload(running))
+            }
             Err(slow @ ServeError::Slow(_)) => slow.to_string(),
             Err(why) => format!("{kept}: {why}"),
         },
@@ -319,9 +353,29 @@ fn reload(running: &Running, options: &ServeOptions) {
     say(&format!("sluice: {said}"));
 }
 
+/// What a user should know of a plan that took over: what of it needs a restart, and what is odd about it.
+fn after_reload(running: &Running) -> String {
+    let live = running.live();
+    let (now, started) = (Fixed::of(&live.plan), &running.fixed);
+    let mut said = String::new();
+    for (name, changed) in [
+        ("listen", now.listen != started.listen),
+        ("workers", now.workers != started.workers),
+        ("driver", now.driver != started.driver),
+    ] {
+        if changed {
+            said.push_str(&format!("\nsluice: `{name}` is another than at the start; restart to use it"));
+        }
+    }
+    for warning in &live.plan.warnings {
+        said.push_str(&format!("\n{warning}"));
+    }
+    said
+}
+
 /// The start-up message: what serves, and a command that works.
 fn greet(running: &Running) {
-    let live = running.live.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    let live = running.live();
     let workers = running.senders.len();
     let plural = if workers == 1 { "" } else { "s" };
     say(greeting(&live.plan, running.addr).trim_end());

@@ -4,6 +4,7 @@ use crate::config::Dialect;
 use crate::dialect::anthropic_to_openai as to_openai;
 use crate::dialect::error::GatewayError;
 use crate::dialect::openai_to_anthropic as to_anthropic;
+use crate::dialect::translate::Dropped;
 use crate::dialect::{Api, EventKind, Usage};
 
 /// What the way back needs to know of a translated request.
@@ -19,7 +20,8 @@ pub fn exists(api: Api, dialect: Dialect) -> bool {
     matches!((api, dialect), (Api::ChatCompletions, Dialect::Anthropic) | (Api::Messages, Dialect::OpenAi))
 }
 
-/// Says the client's request in the provider's dialect, appended to `out`.
+/// Says the client's request in the provider's dialect, appended to `out`; with it come the names of what could not be
+/// said and was left out.
 ///
 /// # Errors
 /// What cannot be said, or is wrong; `None` when there is no such translation.
@@ -29,17 +31,16 @@ pub fn request(
     body: &[u8],
     model: &str,
     out: &mut Vec<u8>,
-) -> Result<Back, Option<GatewayError>> {
+) -> Result<(Back, Dropped), Option<GatewayError>> {
     match (api, dialect) {
         (Api::ChatCompletions, Dialect::Anthropic) => {
             let options = to_anthropic::TranslateOptions { model, default_max_tokens: None };
-            let made = to_anthropic::translate_request(body, &options, out);
-            Ok(Back::Chat(made.map_err(|e| Some(e.into()))?.back))
+            let made = to_anthropic::translate_request(body, &options, out).map_err(|e| Some(e.into()))?;
+            Ok((Back::Chat(made.back), made.dropped))
         }
         (Api::Messages, Dialect::OpenAi) => {
             let made = to_openai::translate_request(body, &to_openai::TranslateOptions { model }, out);
-            made.map_err(|e| Some(e.into()))?;
-            Ok(Back::Messages)
+            Ok((Back::Messages, made.map_err(|e| Some(e.into()))?.dropped))
         }
         _ => Err(None),
     }

@@ -64,10 +64,7 @@ pub fn read(client: &mut Client, inbound: &Inbound) -> Result<Wish, GatewayError
         // An unknown endpoint may take a body of any shape; the provider will say.
         Err(_) if inbound.api == Api::Other => return Ok(wish),
         Err(error) => {
-            let mut error = GatewayError::new(
-                ErrorKind::InvalidRequest,
-                format!("the request body is not usable: {error}"),
-            );
+            let mut error = GatewayError::new(ErrorKind::InvalidRequest, error.to_string());
             error.code = "invalid_json".into();
             return Err(error);
         }

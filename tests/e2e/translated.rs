@@ -195,6 +195,31 @@ fn a_large_event_is_translated_and_not_lost() {
 }
 
 #[test]
+fn what_the_other_dialect_has_no_words_for_is_named_on_the_answer_that_lacks_it() {
+    let more = r#""logit_bias":{"1":1},"seed":7,"n":1,"made_up_by_the_client":1,"#;
+    let ask = |body: &str| body.replacen('{', &format!("{{{more}"), 1);
+    each_driver(|driver| {
+        let (openai, anthropic) = (provider("ok"), provider("ok"));
+        let gateway = two(&openai, &anthropic, driver, &[]);
+        let mut client = Client::to(gateway.addr());
+        for body in [ASK, &ASK.replace(r#""stream":true,"stream_options":{"include_usage":true},"#, "")] {
+            let got = client.post("/v1/chat/completions", &ask(body));
+            assert_eq!(got.header("x-sluice-provider"), Some("anthropic"), "{}", got.text());
+            assert_eq!(got.header("x-sluice-dropped"), Some("logit_bias, seed, other"), "{}", got.head);
+            // Nothing is said where nothing was left out: said in full, or passed on as it came.
+            assert_eq!(client.post("/v1/chat/completions", body).header("x-sluice-dropped"), None);
+            let own = ask(body).replace("anthropic/claude-haiku-4-5", "openai/gpt-4o");
+            let got = client.post("/v1/chat/completions", &own);
+            assert_eq!((got.status, got.header("x-sluice-dropped")), (200, None), "{}", got.text());
+        }
+        // The other way round.
+        let body = r#"{"model":"openai/gpt-4o","max_tokens":9,"top_k":4,"messages":[{"role":"user","content":"x"}]}"#;
+        let got = client.post("/v1/messages", body);
+        assert_eq!((got.status, got.header("x-sluice-dropped")), (200, Some("top_k")), "{}", got.head);
+    });
+}
+
+#[test]
 fn an_event_past_the_limit_breaks_a_translated_stream_visibly() {
     let events =
         [start(), text(0, "Hello"), text(1, &"y".repeat(300_000)), finish("end_turn"), stop()].concat();

@@ -121,6 +121,12 @@ fn the_nearest_declared_name_is_suggested_first() {
 }
 
 #[test]
+fn a_slip_in_a_providers_name_suggests_that_provider_first() {
+    let plan = plan("providers: {anthropic: {}, mine: {base_url: 'http://h'}, openai: {}}");
+    assert_eq!(unknown(&plan, "opnai/gpt-4o").suggestions[0], "openai/gpt-4o");
+}
+
+#[test]
 fn suggestions_and_echoed_names_are_bounded() {
     let models: Vec<String> = (0..50).map(|n| format!("m{n}")).collect();
     let plan = plan(&format!("providers: {{openai: {{models: [{}]}}}}", models.join(", ")));

@@ -85,6 +85,7 @@ impl Pump<'_, '_> {
         push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
         let overhead = overhead_us(self.exchange.inbound, self.call.sent_us, self.call.received_us);
         self.exchange.push_facts(out, self.attempt, overhead);
+        respond::dropped(out, self.dropped);
         out.extend_from_slice(b"cache-control: no-cache\r\n");
         if let Some(keeping) = &mut self.exchange.client.keeping {
             keeping.head(200, &out[fields_at..]);

@@ -15,6 +15,7 @@
 mod end;
 mod forward;
 
+use crate::dialect::translate::Dropped;
 use crate::dialect::{EventKind, StreamWatch};
 use crate::net::gather::MAX_PIECES;
 use crate::net::{Buf, clock};
@@ -72,6 +73,7 @@ pub struct Pump<'e, 'x> {
     reader: Reader,
     splitter: Splitter,
     hide_usage: bool,
+    dropped: Dropped,
     committed: bool,
     /// The head is out.
     begun: bool,
@@ -116,6 +118,7 @@ pub fn pump<'e, 'x>(
         reader,
         splitter: Splitter::new(),
         hide_usage: outbound.hide_usage,
+        dropped: outbound.dropped,
         committed: false,
         begun: false,
         first_token_us: 0,

@@ -41,7 +41,7 @@ impl ProgramError {
 impl fmt::Display for ProgramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message)?;
-        if !self.near.is_empty() {
+        if !self.near.is_empty() && !self.message.contains(&format!("`{}`", self.near)) {
             write!(f, " in `{}`", self.near)?;
         }
         if !self.example.is_empty() {
@@ -106,7 +106,7 @@ fn read_step(text: &str) -> Result<Step, ProgramError> {
                 )
             }
             None => ProgramError::new(
-                format!("no fault is called `{name}`; `sluice mock --list-faults` has them all"),
+                format!("no fault is called `{name}` (`sluice mock --list-faults` has them all)"),
                 "brownout:rate=0.3,retry-after=60",
             ),
         });

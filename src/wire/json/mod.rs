@@ -92,7 +92,7 @@ impl JsonErrorKind {
 
 impl std::fmt::Display for JsonError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (at byte {})", self.kind.sentence(), self.at)
+        write!(f, "{} (at byte {})", self.kind.sentence().trim_end_matches('.'), self.at)
     }
 }
 
