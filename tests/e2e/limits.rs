@@ -139,7 +139,8 @@ fn an_idle_connection_to_a_provider_is_closed_when_the_file_says_so() {
 const BOUND: &str = "providers.openai.network_config.max_conns_per_host=";
 
 fn bounded(provider: &Raw, most: usize, driver: DriverChoice) -> Running {
-    chain(provider.addr, None, driver, &["workers=2", &format!("{BOUND}{most}")])
+    // However slow the machine is, a place comes free within that.
+    chain(provider.addr, None, driver, &["workers=2", "bulkhead.queue_wait=15s", &format!("{BOUND}{most}")])
 }
 
 #[test]
@@ -155,14 +156,8 @@ fn a_provider_never_has_more_connections_than_the_file_allows() {
                         for _ in 0..10 {
                             // A connection anew each time, so that both cores have clients.
                             let got = Client::to(gateway.addr()).post("/v1/chat/completions", CHAT);
-                            served += usize::from(got.status == 200);
-                            // On a slow machine a place may not come free in time.
-                            let code = (got.status != 200).then(|| got.json()["error"]["code"].clone());
-                            assert!(
-                                code.as_ref().is_none_or(|code| code == "provider_full"),
-                                "{}",
-                                got.text()
-                            );
+                            assert_eq!(got.status, 200, "{}", got.text());
+                            served += 1;
                         }
                         served
                     })
@@ -170,7 +165,7 @@ fn a_provider_never_has_more_connections_than_the_file_allows() {
                 .collect();
             clients.into_iter().map(|client| client.join().unwrap()).sum::<usize>()
         });
-        assert!(served >= 30, "{served} of 60 were served");
+        assert_eq!(served, 60);
         assert!(provider.most_open() <= 2, "{} connections at a time", provider.most_open());
     });
 }
