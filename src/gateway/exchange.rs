@@ -100,7 +100,10 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
         return after;
     }
     let mut step = None;
-    if inbound.step.is_some() || inbound.idempotency_key.is_some() {
+    let live = &inbound.plan.live;
+    let bounded = inbound.step.is_some() && live.steps.is_some();
+    let keyed = inbound.idempotency_key.is_some() && live.keeper.is_some();
+    if bounded || keyed {
         // Boxed: few requests carry these, and the future would bloat every connection.
         match Box::pin(named(client, inbound)).await {
             Entered::On(handle) => step = Some(handle),

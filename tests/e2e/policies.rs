@@ -108,6 +108,68 @@ fn when_the_first_call_fails_the_second_is_waited_for_and_nobody_is_asked_twice(
 }
 
 #[test]
+fn a_second_call_may_speak_another_dialect() {
+    each_driver(|driver| {
+        for stream in [false, true] {
+            let (openai, anthropic) = (provider("ok"), provider("ok"));
+            let text = format!(
+                "providers:\n  openai:\n    base_url: http://{}\n    keys: [sk-a]\n  anthropic:\n    base_url: http://{}\n    keys: [sk-b]\n\
+                 hedge: {{percent: 50, delay_min: 100ms}}\n\
+                 fallbacks:\n  - model: openai/gpt-4o-mini\n    targets: [openai/gpt-4o-mini, anthropic/claude-haiku-4-5]\n",
+                openai.addr(),
+                anthropic.addr()
+            );
+            let gateway = gateway(plan(&text, &[], driver, &[]));
+            let body = if stream { CHAT_STREAM } else { CHAT };
+            let chat = || Client::to(gateway.addr()).post("/v1/chat/completions", body);
+            for _ in 0..60 {
+                assert_eq!(chat().header("x-sluice-provider"), Some("openai"));
+            }
+            openai.program(program("hang"));
+            let got = chat();
+            assert_eq!(
+                (got.status, got.header("x-sluice-provider")),
+                (200, Some("anthropic")),
+                "{}",
+                got.text()
+            );
+            if stream {
+                assert!(got.text().ends_with("data: [DONE]\n\n"), "{}", got.text());
+            } else {
+                assert_eq!(got.json()["object"], "chat.completion");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_client_that_leaves_cancels_both_calls_of_a_pair() {
+    each_driver(|driver| {
+        let (first, second) = (provider("ok"), provider("hang"));
+        let gateway = route(&first, &second, driver, "    hedge: {percent: 50, delay_min: 100ms}\n", "");
+        for _ in 0..60 {
+            assert_eq!(chat(&gateway, true).status, 200);
+        }
+        first.program(program("hang"));
+        let mut client = Client::to(gateway.addr());
+        client.send(&request("/v1/chat/completions", "", &ask(true)));
+        let soon = |done: &dyn Fn() -> bool| {
+            let until = Instant::now() + Duration::from_secs(10);
+            while !done() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            done()
+        };
+        assert!(soon(&|| first.counts().in_progress == 1 && second.counts().in_progress == 1), "no pair");
+        drop(client);
+        assert!(
+            soon(&|| first.counts().in_progress == 0 && second.counts().in_progress == 0),
+            "still running"
+        );
+    });
+}
+
+#[test]
 fn without_hedging_a_silent_call_is_waited_for() {
     each_driver(|driver| {
         let (first, second) = (provider("ok"), provider("ok"));
