@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::{Exit, Rooms, StartError, Surroundings, finished};
 use crate::config::DriverChoice;
-use crate::rehearsal::gameday::{Report, chosen, list, setup, story};
+use crate::rehearsal::gameday::{Report, Scenario, chosen, list, setup, story};
 
 const AFTER_HELP: &str = "\
 Each day starts scripted providers that misbehave, a gateway between, and clients that know
@@ -52,7 +52,7 @@ pub(super) struct GamedayArgs {
     /// Print one JSON object to standard output instead of a table
     #[arg(long)]
     pub json: bool,
-    /// Multiply every time: 0.05 makes eight minutes 24 seconds, the gateway's own pauses too
+    /// Multiply every time: 0.05 makes eight minutes 24 seconds
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = scale)]
     pub scale: f64,
     /// Multiply the rate of requests
@@ -130,8 +130,8 @@ pub(super) fn run(args: GamedayArgs, rooms: &Rooms<'_>, around: &mut Surrounding
 /// Says how long it will take, because days on the real clock take minutes each.
 fn announce(args: &GamedayArgs, around: &mut Surroundings<'_>) -> Result<(), StartError> {
     let days = chosen(&args.days).map_err(StartError::Arguments)?;
-    let scaled = args.against.is_none();
-    let total: Duration = days.iter().map(|day| day.lasts(args.scale, scaled)).sum();
+    let own_scale = |day: &Scenario| if args.against.is_some() { 1.0 } else { day.own_scale(args.scale) };
+    let total: Duration = days.iter().map(|day| day.lasts(args.scale, own_scale(day))).sum();
     let (count, plural) = (days.len(), if days.len() == 1 { "" } else { "s" });
     let hint = if args.scale >= 1.0 && total > Duration::from_secs(120) {
         "; --scale 0.05 is twenty times as fast"

@@ -514,6 +514,34 @@ mod loom_tests {
     }
 
     #[test]
+    fn loom_a_debt_stays_within_its_bound_and_no_charge_is_lost() {
+        loom::model(|| {
+            let set = BudgetSettings { percent: 10, floor_per_second: 0, burst: 30 };
+            let strain = Arc::new(Strain::new(2, STRAIN_BURST, 2 * CALL));
+            let threads: Vec<_> = (0..2)
+                .map(|core| {
+                    let strain = Arc::clone(&strain);
+                    loom::thread::spawn(move || {
+                        strain.earn(core);
+                        strain.charge(&set, 1, true);
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().expect("no panic");
+            }
+            let left = strain.allowance.left(strain.credit(&set), STRAIN_BURST);
+            // Savings of ten calls and two tenths earned, less two calls; a charge that sees one request less may take the
+            // tenth it earned for saved up already.
+            assert!((8 * CALL as i64..=8 * CALL as i64 + 200).contains(&left), "{left}");
+            for _ in 0..20 {
+                strain.charge(&set, 2, true);
+            }
+            assert_eq!(strain.allowance.left(strain.credit(&set), STRAIN_BURST), -2 * CALL as i64);
+        });
+    }
+
+    #[test]
     fn loom_retry_money_is_never_overdrawn() {
         loom::model(|| {
             let money = Arc::new(RetryMoney::new());

@@ -95,3 +95,29 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_hedges_of_two_cores_stay_within_their_share() {
+        loom::model(|| {
+            let set = HedgeSettings { percent_max: 50, delay_min_us: 0 };
+            let allowance = Arc::new(HedgeAllowance::new(2));
+            let threads: Vec<_> = (0..2)
+                .map(|core| {
+                    let allowance = Arc::clone(&allowance);
+                    loom::thread::spawn(move || {
+                        allowance.earn(core);
+                        (0..2).filter(|_| allowance.spend(&set)).count()
+                    })
+                })
+                .collect();
+            let hedges: usize = threads.into_iter().map(|t| t.join().expect("no panic")).sum();
+            assert!(hedges <= 1, "two requests earn one hedge, {hedges} were made");
+        });
+    }
+}

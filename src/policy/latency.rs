@@ -165,3 +165,32 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_a_figure_is_one_that_a_core_published() {
+        loom::model(|| {
+            let figures = Arc::new(Quantiles::new());
+            let cores: Vec<_> = [1, 2]
+                .into_iter()
+                .map(|n: u64| {
+                    let figures = Arc::clone(&figures);
+                    loom::thread::spawn(move || figures.publish(Some(n * UNIT_US), Some(10 * n * UNIT_US)))
+                })
+                .collect();
+            let units = |us: Option<u64>| us.map(|us| us / UNIT_US);
+            assert!(matches!(units(figures.median_us()), None | Some(1 | 2)));
+            assert!(matches!(units(figures.p95_us()), None | Some(10 | 20)));
+            for core in cores {
+                core.join().expect("no panic");
+            }
+            let (median, p95) = (units(figures.median_us()), units(figures.p95_us()));
+            assert!(matches!((median, p95), (Some(1), Some(10)) | (Some(2), Some(20))), "of one core, whole");
+        });
+    }
+}

@@ -119,22 +119,10 @@ impl Shared {
     pub fn slot(&self, settings: &Settings, provider: ProviderId, model: &[u8]) -> SlotId {
         let index = usize::from(provider.0);
         let who = identity_of(settings.providers[index].identity, model);
-        let start = (who % SLOTS_MAX as u64) as usize;
-        for step in 0..PROBES_MAX {
-            let place = (start + step) % SLOTS_MAX;
-            let mut claim = self.claims[place].load(Ordering::Acquire);
-            if claim == 0 {
-                claim = match self.claims[place].compare_exchange(0, who, Ordering::AcqRel, Ordering::Acquire)
-                {
-                    Ok(_) => who,
-                    Err(other) => other,
-                };
-            }
-            if claim == who {
-                return self.open(self.providers.len() + place, provider);
-            }
+        match claim(&self.claims, who) {
+            Some(place) => self.open(self.providers.len() + place, provider),
+            None => self.open(index, provider),
         }
-        self.open(index, provider)
     }
 
     fn open(&self, slot: usize, provider: ProviderId) -> SlotId {
@@ -214,6 +202,21 @@ impl Shared {
     }
 }
 
+/// The place that belongs to `who` from now on, or since earlier; `None` when those near its own belong to others.
+fn claim(claims: &[AtomicU64], who: u64) -> Option<usize> {
+    let start = (who % claims.len() as u64) as usize;
+    (0..PROBES_MAX.min(claims.len())).map(|step| (start + step) % claims.len()).find(|&place| {
+        let mut owner = claims[place].load(Ordering::Acquire);
+        if owner == 0 {
+            owner = match claims[place].compare_exchange(0, who, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => who,
+                Err(other) => other,
+            };
+        }
+        owner == who
+    })
+}
+
 fn cells(count: usize) -> Box<[Cooldown]> {
     (0..count).map(|_| Cooldown::new()).collect()
 }
@@ -266,5 +269,36 @@ mod tests {
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert!(found.windows(2).all(|w| w[0] == w[1]));
+    }
+}
+
+#[cfg(test)]
+#[cfg(loom)]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+
+    #[test]
+    fn loom_cores_that_meet_models_at_once_agree_on_their_places() {
+        loom::model(|| {
+            let claims: Arc<[AtomicU64; 2]> = Arc::new(std::array::from_fn(|_| AtomicU64::new(0)));
+            // 2 and 4 both want the first place.
+            let threads: Vec<_> = [[2, 4], [4, 2]]
+                .into_iter()
+                .map(|models| {
+                    let claims = Arc::clone(&claims);
+                    loom::thread::spawn(move || {
+                        let mut found = models.map(|who| (who, claim(&claims[..], who)));
+                        found.sort_unstable();
+                        found
+                    })
+                })
+                .collect();
+            let found: Vec<_> = threads.into_iter().map(|t| t.join().expect("no panic")).collect();
+            assert_eq!(found[0], found[1], "one place a model, on every core");
+            let [two, four] = [found[0][0].1, found[0][1].1];
+            assert!(two.is_some() && four.is_some() && two != four, "and one model a place");
+            assert_eq!(claim(&claims[..], 6), None, "a third one finds none");
+        });
     }
 }

@@ -137,6 +137,13 @@ impl Books {
     }
 }
 
+impl Books {
+    /// Calls, answers, and what those cost, nano-dollars.
+    pub fn entry(&self) -> (u64, u64, u64) {
+        (self.calls, self.completed, self.tokens * u64::from(super::world::PRICE_NANO_USD))
+    }
+}
+
 impl Script {
     /// The fault that is on, with its number.
     pub fn fault(&self, now_us: u64) -> Option<(usize, Fault)> {

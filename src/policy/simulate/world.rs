@@ -105,7 +105,9 @@ pub(super) struct World {
     probes_out: Vec<u32>,
     /// Retries of prompts by clock minute: (minute, nano-dollars).
     resent: (u64, u64),
-    ledger: (u64, u64),
+    /// By provider: requests that earn it a share of a retry, and calls that must have cost it a whole one.
+    earned: Vec<u64>,
+    spent: Vec<u64>,
     report: Report,
     tracing: bool,
     now_us: u64,
@@ -135,7 +137,8 @@ impl World {
             queue: BinaryHeap::new(),
             sequence: 0,
             resent: (0, 0),
-            ledger: (0, 0),
+            earned: vec![0; scenario.scripts.len()],
+            spent: vec![0; scenario.scripts.len()],
             now_us: 0,
             scenario,
             shared,
@@ -218,6 +221,7 @@ impl World {
             calls: [None; 16],
             done: false,
         });
+        self.earned[0] += u64::from(tries == 0);
         self.trace(who, || format!("arrives at core {core}, client retry {tries}"));
         if let Some(patience_us) = self.scenario.patience_us {
             self.at(self.now_us + patience_us, who as u32, Kind::Gone);
@@ -248,6 +252,7 @@ impl World {
             format!("#{} {:?} to p{provider} key {key} probe {}", attempt.no, attempt.reason, attempt.probe)
         });
         self.check_launch(who, &attempt, provider, key);
+        self.check_budget(who, &attempt, provider);
         let script = &self.scenario.scripts[provider];
         let fault = script.fault(now_us).map(|(index, _)| index);
         let reply = script.reply(now_us, key, attempt.fresh_connection, &mut self.random);
@@ -307,6 +312,33 @@ impl World {
         }
     }
 
+    /// Keeps the retry budgets' books a second time, from what was called alone. Counts only calls that cost a token beyond
+    /// doubt: another try with the same key, a hedge, and the first call for a client's own retry.
+    fn check_budget(&mut self, who: usize, attempt: &Attempt, provider: usize) {
+        let exchange = &self.exchanges[who];
+        let records = exchange.flight.attempts();
+        let before =
+            records.iter().take(usize::from(attempt.no)).filter(|a| a.provider == attempt.provider).last();
+        let payer = match attempt.reason {
+            _ if attempt.fresh_connection => None,
+            Reason::Retry => before.filter(|a| a.key == attempt.key).map(|_| provider),
+            Reason::Hedge => exchange.calls.iter().flatten().find(|c| c.running).map(|c| c.provider),
+            Reason::First => (exchange.tries > 0).then_some(provider),
+            Reason::Fallback => None,
+        };
+        let earns = exchange.tries == 0 && provider != 0;
+        if earns && matches!(attempt.reason, Reason::First | Reason::Fallback) && !attempt.fresh_connection {
+            self.earned[provider] += 1;
+        }
+        let Some(payer) = payer else { return };
+        self.spent[payer] += 1;
+        let settings = self.scenario.settings.providers[payer].budget;
+        let shares = u128::from(self.earned[payer]) * u128::from(settings.percent) * u128::from(SECOND_US);
+        let floor = u128::from(self.now_us) * u128::from(settings.floor_per_second) * 100;
+        let spent = u128::from(self.spent[payer]) * 100 * u128::from(SECOND_US);
+        self.check(who, spent <= shares + floor, "a retry budget is overdrawn");
+    }
+
     fn first_token(&mut self, who: usize, no: u8) {
         let Some(call) = self.exchanges[who].calls[usize::from(no)].filter(|c| c.running) else { return };
         self.trace(who, || format!("#{no} first token"));
@@ -339,9 +371,7 @@ impl World {
         if let Outcome::Success(success) = outcome {
             let books = &mut self.books[call.provider];
             books.completed += 1;
-            books.tokens += u64::from(self.scenario.prompt_tokens);
-            self.ledger.0 += 1;
-            self.ledger.1 += u64::from(success.input_tokens);
+            books.tokens += u64::from(success.input_tokens);
             self.exchanges[who].done = true;
             self.report.answered += 1;
             // A unary hedge has no first token: the first whole answer wins.
@@ -443,12 +473,12 @@ impl World {
         let hanging = self.exchanges.iter().filter(|e| !e.done).count();
         self.bar(hanging == 0, || format!("{hanging} exchanges never ended"));
         self.bar(self.probes_out.iter().all(|&out| out == 0), || "a probe is still out".to_owned());
-        let (completed, tokens) =
-            self.books.iter().fold((0, 0), |(c, t), books| (c + books.completed, t + books.tokens));
-        let ledger = self.ledger;
-        self.bar(ledger == (completed, tokens), || {
-            format!("ledger {ledger:?}, providers {completed} {tokens}")
-        });
+        for provider in 0..self.books.len() {
+            let (ours, theirs) = (self.ledger(provider), self.books[provider].entry());
+            self.bar(ours == theirs, || {
+                format!("p{provider}: ledger {ours:?}, the provider counted {theirs:?}")
+            });
+        }
         let counted: u64 = self.cores.iter().map(|core| core.counters().attempts.iter().sum::<u64>()).sum();
         let calls = self.report.calls;
         self.bar(counted == calls, || format!("{counted} attempts counted, {calls} calls received"));
@@ -460,6 +490,17 @@ impl World {
         }
         self.report.blind = self.books.iter().map(|b| b.blind).sum();
         self.amplification();
+    }
+
+    /// What the engine's own records say of a provider: calls, answers, and what those cost, nano-dollars.
+    fn ledger(&self, provider: usize) -> (u64, u64, u64) {
+        let records = self.exchanges.iter().flat_map(|exchange| exchange.flight.attempts().iter());
+        let own = records.filter(|record| usize::from(record.provider.0) == provider);
+        own.fold((0, 0, 0), |(calls, answers, cost), record| {
+            let answered = u64::from(record.what == Some(What::Answered));
+            let price = answered * u64::from(self.scenario.prompt_tokens) * u64::from(PRICE_NANO_USD);
+            (calls + 1, answers + answered, cost + price)
+        })
     }
 
     fn amplification(&mut self) {

@@ -16,9 +16,7 @@ const OUTPUT_USD: f64 = 15.0;
 const JITTER: Duration = Duration::from_millis(150);
 /// Bars about what the gateway has learnt do not begin earlier: learning takes a number of calls, and calls are not more
 /// frequent on a fast clock.
-const LEARNT: Duration = Duration::from_millis(600);
-/// The same for a gateway whose breakers and cooldowns are on the real clock.
-const LEARNT_SLOWLY: Duration = Duration::from_secs(2);
+const LEARNT: Duration = Duration::from_secs(2);
 /// The share of the steady rate that counts as all of it: arrivals of one second vary.
 const FULL: f64 = 0.8;
 /// The longest that a refusal may tell a client to wait.
@@ -42,8 +40,8 @@ pub(super) struct Measured<'a> {
     /// By provider, in the order of the chain.
     pub(super) counts: &'a [Counts],
     pub(super) scale: f64,
-    /// The gateway's breakers and cooldowns run on the same clock.
-    pub(super) clock_scaled: bool,
+    /// The clock of the gateway's own breakers and cooldowns.
+    pub(super) own_scale: f64,
     /// Tokens of a whole answer.
     pub(super) answer_tokens: u64,
     pub(super) start: Instant,
@@ -75,18 +73,17 @@ impl Measured<'_> {
 
     /// A time bar on this run's clock.
     fn limit(&self, at_most: Duration) -> Duration {
-        self.scaled(at_most) + JITTER.mul_f64((1.0 - self.scale).max(0.0))
+        on_clock(at_most, self.scale)
     }
 
     /// A time bar on the clock of the gateway's own breakers.
     fn own_limit(&self, at_most: Duration) -> Duration {
-        if self.clock_scaled { self.limit(at_most) } else { at_most }
+        on_clock(at_most, self.own_scale)
     }
 
     /// When the gateway can be asked to have learnt what it can know `after` the start.
     fn learnt(&self, after: Duration) -> Duration {
-        let least = if self.clock_scaled { LEARNT } else { LEARNT_SLOWLY };
-        self.scaled(after).max(least.min(after))
+        self.scaled(after).max(LEARNT.min(after))
     }
 
     fn due_after(&self, after: Duration) -> impl Iterator<Item = &Sample> {
@@ -102,6 +99,10 @@ impl Measured<'_> {
     pub(super) fn count(&self, wanted: impl Fn(Outcome) -> bool) -> u64 {
         self.samples.iter().filter(|sample| wanted(sample.outcome)).count() as u64
     }
+}
+
+fn on_clock(time: Duration, scale: f64) -> Duration {
+    time.mul_f64(scale) + JITTER.mul_f64((1.0 - scale).max(0.0))
 }
 
 /// Dollars for what a provider counted.
@@ -327,7 +328,7 @@ mod tests {
             samples,
             counts,
             scale: 1.0,
-            clock_scaled: true,
+            own_scale: 1.0,
             answer_tokens: 20,
             start: Instant::now(),
             healthy_at: None,

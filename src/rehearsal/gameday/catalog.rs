@@ -112,6 +112,7 @@ fn healthy_and_limited() -> Vec<Scenario> {
             .load(Load::steady(50.0, s(600)))
             .bar(Bar::InsideRetryAfter)
             .bar(Bar::Amplification { at_most: 1.0 })
+            .bar(Bar::RefusedWithin { at_most: ms(5), after: s(0) })
             .bar(Bar::RetryAfterTold { after: s(0) }),
         with_fallback(
             "long-prompts",
@@ -127,26 +128,29 @@ fn healthy_and_limited() -> Vec<Scenario> {
 fn slow_and_down() -> Vec<Scenario> {
     vec![
         with_fallback("slowdown", "every answer 15 s later, attempts end after 8 s", "slow:+15s")
-            .load(Load::steady(50.0, s(120)))
+            .load(Load::steady(50.0, s(120)).at_least(s(10)))
             .wish(Wish::AttemptTimeout(s(8)))
-            .bar(Bar::SlowestAnswer { at_most: ms(8_500) }),
-        with_fallback("slow-calls", "the same, and slow calls open the breaker", "slow:+15s")
+            .bar(Bar::SlowestAnswer { at_most: ms(8_500) })
+            .bar(Bar::SlowAnswers { at_most: ms(1_000), after: s(30) }),
+        // Slow, but within every limit: no call fails, so that slow calls alone can open the breaker.
+        with_fallback("slow-calls", "every answer 6 s later, and slow calls open the breaker", "slow:+6s")
             .load(Load::steady(50.0, s(120)).at_least(s(10)))
             .wish(Wish::AttemptTimeout(s(8)))
             .wish(Wish::SlowCall(s(5)))
             .bar(Bar::SlowestAnswer { at_most: ms(8_500) })
-            .bar(Bar::SlowAnswers { at_most: ms(1_000), after: s(30) }),
+            .bar(Bar::SlowAnswers { at_most: ms(1_000), after: s(15) }),
         with_fallback("patience", "every answer 15 s later, and the defaults wait for it", "slow:+15s")
             .load(Load { patience: s(60), ..Load::steady(50.0, s(120)) })
             .bar(Bar::Amplification { at_most: 1.02 }),
         with_fallback("down", "503 for eight minutes, then well", "down:503,for=8m then ok")
-            .load(Load::steady(50.0, s(600)).ending_after(s(45)))
+            .load(Load::steady(50.0, s(600)).ending_after(s(65)))
             .healthy_from(s(480))
             .bar(Bar::ProbesWhileDown { at_most: 30, after: s(2) })
             .bar(Bar::RecoveredWithin { at_most: s(30) })
+            .bar(Bar::FullShareWithin { at_most: s(60) })
             .bar(Bar::NoRush { at_most: 1.2 }),
         alone("down-alone", "the same, and nobody else to ask", "down:503,for=8m then ok")
-            .load(Load::steady(50.0, s(600)).ending_after(s(45)))
+            .load(Load::steady(50.0, s(600)).ending_after(s(65)))
             .healthy_from(s(480))
             .bar(Bar::ProbesWhileDown { at_most: 30, after: s(2) })
             .bar(Bar::RefusedWithin { at_most: ms(5), after: s(10) })
@@ -276,8 +280,9 @@ fn clients() -> Vec<Scenario> {
         alone("bail-out", "a build step must give up after two failures", "down:503")
             .load(Load { step: Some("triage"), streams: 0.0, ..Load::steady(10.0, s(30)).at_least(s(5)) })
             .wish(Wish::StepFailures(2))
-            .bar(Bar::RefusedWithin { at_most: ms(5), after: s(2) })
-            .bar(Bar::UpstreamCalls { at_most: 3 }),
+            .wish(Wish::NoRetries)
+            .bar(Bar::RefusedWithin { at_most: ms(5), after: s(1) })
+            .bar(Bar::UpstreamCalls { at_most: 2 }),
     ]
 }
 
@@ -302,7 +307,13 @@ mod tests {
     fn recovery_is_only_asked_of_providers_that_recover() {
         for scenario in scenarios() {
             let asks = scenario.bars.iter().any(|bar| {
-                matches!(bar, Bar::RecoveredWithin { .. } | Bar::NoRush { .. } | Bar::ProbesWhileDown { .. })
+                matches!(
+                    bar,
+                    Bar::RecoveredWithin { .. }
+                        | Bar::FullShareWithin { .. }
+                        | Bar::NoRush { .. }
+                        | Bar::ProbesWhileDown { .. }
+                )
             });
             assert_eq!(asks, scenario.healthy_from.is_some(), "{}", scenario.id);
         }

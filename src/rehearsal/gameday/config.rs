@@ -35,6 +35,9 @@ pub(super) fn config(scenario: &Scenario, providers: &[SocketAddr], scale: f64) 
         }
         let _ = writeln!(yaml, "    network_config:");
         let _ = writeln!(yaml, "      base_url: http://{host}/v1");
+        if scenario.wishes.contains(&Wish::NoRetries) {
+            let _ = writeln!(yaml, "      max_retries: 0");
+        }
     }
     let names: Vec<String> = scenario.providers.iter().map(model).collect();
     if names.len() > 1 {
@@ -59,6 +62,7 @@ const CLOCKS: &[(&str, u64)] = &[
 const BACKOFFS: &[(&str, u64)] = &[("retry_backoff_initial", 500), ("retry_backoff_max", 5_000)];
 
 fn clocks(scenario: &Scenario, scale: f64) -> Vec<String> {
+    let scale = scenario.own_scale(scale);
     if scale >= 1.0 {
         return Vec::new();
     }
@@ -91,6 +95,8 @@ fn wishes(yaml: &mut String, wishes: &[Wish], scale: f64) {
             Wish::StepFailures(count) => {
                 let _ = writeln!(yaml, "step_budget:\n  failures: {count}");
             }
+            // Stands with each provider.
+            Wish::NoRetries => {}
         }
     }
     if !timeouts.is_empty() {
@@ -107,9 +113,18 @@ mod tests {
         let scenario = super::super::scenarios().into_iter().find(|s| s.id == "slowdown").expect("it exists");
         let addrs: Vec<SocketAddr> = (1..3).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
         let Setup { config: yaml, clocks } = config(&scenario, &addrs, 0.1);
-        assert!(clocks.contains(&"breaker.open_max=3000ms".to_owned()), "{clocks:?}");
+        assert!(clocks.is_empty(), "nothing recovers on this day");
         for part in ["base_url: http://127.0.0.1:1/v1", "- \"bravo/gpt-4o-mini\"", "attempt: 800ms"] {
             assert!(yaml.contains(part), "{part} in\n{yaml}");
         }
+    }
+
+    #[test]
+    fn only_days_that_wait_for_a_recovery_speed_up_the_gateways_own_clocks() {
+        let scenario = super::super::scenarios().into_iter().find(|s| s.id == "down").expect("it exists");
+        let clocks = |scale| config(&scenario, &[], scale).clocks;
+        assert!(clocks(0.2).contains(&"breaker.open_max=6000ms".to_owned()));
+        assert!(clocks(0.01).contains(&"breaker.open_max=3000ms".to_owned()), "at most ten times as fast");
+        assert!(clocks(1.0).is_empty());
     }
 }

@@ -184,7 +184,8 @@ fn run_one(
         let program = Program::parse(plan.program).map_err(|error| error.to_string())?;
         mock.program(program.scaled(options.scale));
     }
-    let clock_scaled = options.scale >= 1.0 || gateway.0.as_ref().is_some_and(|gateway| gateway.scaled);
+    let scaled = gateway.0.as_ref().is_some_and(|gateway| gateway.scaled);
+    let own_scale = if scaled { scenario.own_scale(options.scale) } else { 1.0 };
     let plan = Plan {
         load: &load,
         scale: options.scale,
@@ -193,7 +194,7 @@ fn run_one(
         model: &asked_model(scenario),
         seed: options.seed,
         start: begin,
-        until: begin + scenario.lasts(options.scale, clock_scaled),
+        until: begin + scenario.lasts(options.scale, own_scale),
         stop: &options.stop,
     };
     let samples = play(&plan, scenario, place, &mocks, &gateway, watch)?;
@@ -204,7 +205,7 @@ fn run_one(
         samples: &samples,
         counts: &counts,
         scale: options.scale,
-        clock_scaled,
+        own_scale,
         answer_tokens: TOKENS as u64,
         start: begin,
         healthy_at: scenario.healthy_from.map(|from| begin + from.mul_f64(options.scale)),

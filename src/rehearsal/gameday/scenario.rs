@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::load::Load;
 
-/// After a recovery on a fast clock requests are sent at least so long, for bars that count calls in a second.
-const TAIL_LEAST: Duration = Duration::from_secs(3);
+/// A gateway's own clocks are made at most so much faster: requests do not come more often on a fast clock, and with still
+/// shorter pauses the calls that look whether a provider is back would be a large share of all.
+const OWN_SCALE_LEAST: f64 = 0.1;
 
 /// One bad day: who misbehaves, who asks, and what must hold.
 #[derive(Debug, Clone)]
@@ -53,8 +54,10 @@ pub enum Wish {
     TokenGap(Duration),
     /// A call whose first token takes longer is slow, and enough slow ones open the breaker.
     SlowCall(Duration),
-    /// So many failed calls of one build step end the step.
+    /// So many failed requests of one build step end the step.
     StepFailures(u32),
+    /// A failed call is not made again to the same provider.
+    NoRetries,
 }
 
 /// What must hold at the end of a run.
@@ -149,10 +152,15 @@ pub enum Bar {
 }
 
 impl Scenario {
-    /// How long new requests are sent, on the real clock. A gateway whose own clocks are not on the scaled one needs
-    /// longer to notice that a provider is well again.
-    pub fn lasts(&self, scale: f64, clock_scaled: bool) -> Duration {
-        let tail = if clock_scaled { self.load.tail.mul_f64(scale).max(TAIL_LEAST) } else { self.load.tail };
+    /// The clock of the gateway's own breakers and cooldowns in a run at `scale`: faster only on days that wait for a
+    /// recovery, at most ten times.
+    pub fn own_scale(&self, scale: f64) -> f64 {
+        if self.healthy_from.is_some() { scale.clamp(OWN_SCALE_LEAST, 1.0) } else { 1.0 }
+    }
+
+    /// How long new requests are sent, on the real clock, when the gateway's own clocks run at `own_scale`.
+    pub fn lasts(&self, scale: f64, own_scale: f64) -> Duration {
+        let tail = self.load.tail.mul_f64(own_scale);
         let recovered = self.healthy_from.map_or(Duration::ZERO, |from| from.mul_f64(scale) + tail);
         self.load.duration.mul_f64(scale).max(self.load.least).max(recovered)
     }
