@@ -92,6 +92,8 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         statics,
         step_budget,
         idempotency: file.idempotency,
+        metrics_path: file.metrics_path.clone(),
+        who: file.who.clone(),
         retry_cost_nano_usd_per_minute: file.retry_cost_nano_usd_per_minute,
         default_provider: default_provider?,
         mock,

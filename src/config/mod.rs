@@ -30,6 +30,7 @@ mod known;
 mod load;
 mod mechanisms;
 mod names;
+mod observe;
 mod origins;
 mod overrides;
 mod places;
@@ -55,6 +56,7 @@ pub use mechanisms::{
     Balance, Breaker, Bulkhead, Cooldown, Facts, Hedge, Idempotency, ModelPrice, RetryBudget, RouteDefaults,
     RouteTimeouts, StaticAnswer, StaticId, StepBudget,
 };
+pub use observe::{DIMS_MAX, METRICS_PATH, Who, WhoHeader, WhoLabel};
 pub use places::Places;
 pub use plan::{
     ClientKey, Dialect, DriverChoice, Key, KeyId, Origin, Plan, PlanSource, Provider, ProviderId, Route,

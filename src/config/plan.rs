@@ -23,6 +23,7 @@ use super::mechanisms::{
     Balance, Breaker, Bulkhead, Cooldown, Facts, Hedge, Idempotency, RetryBudget, RouteDefaults,
     RouteTimeouts, StaticAnswer, StaticId, StepBudget,
 };
+use super::observe::Who;
 use super::places::Places;
 use super::secret::Secret;
 
@@ -76,6 +77,10 @@ pub struct Plan {
     pub idempotency: Option<Idempotency>,
     /// What prompts sent again may cost in a minute, nano-dollars; `None`: no limit in money.
     pub retry_cost_nano_usd_per_minute: Option<u64>,
+    /// Where the metrics page is; `None`: nowhere.
+    pub metrics_path: Option<Box<str>>,
+    /// How requests say who asked, and what of it becomes a label.
+    pub who: Who,
     /// Who gets `/v1/*` requests that name no model.
     pub default_provider: ProviderId,
     /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.
@@ -337,6 +342,12 @@ impl Plan {
     pub fn total_ms(&self, route: Option<RouteId>, provider: ProviderId) -> u64 {
         let of_route = route.and_then(|id| self.routes[usize::from(id.0)].timeouts.total_ms);
         of_route.unwrap_or_else(|| self.timeouts.total_ms.min(self.provider(provider).timeouts.total_ms))
+    }
+
+    /// Every name of a model that the configuration spells out, as clients or as providers call it.
+    pub fn model_names(&self) -> impl Iterator<Item = &str> {
+        let slots = self.slots.iter().filter_map(|slot| slot.model.as_deref());
+        slots.chain(self.offered_models().iter().map(|offered| &*offered.name))
     }
 
     /// What the file says of the model in `slot`; nothing for a slot of another plan.

@@ -11,6 +11,7 @@ use super::defaults;
 use super::diagnostics::{At, Report};
 use super::fallbacks::{self, FallbackFile};
 use super::mechanisms::{Facts, Idempotency, RouteDefaults};
+use super::observe::{self, Who};
 use super::origins;
 use super::plan::{Dialect, DriverChoice};
 use super::reader::{Fields, Item, Word};
@@ -40,6 +41,8 @@ pub(super) struct File {
     pub idempotency: Option<Idempotency>,
     pub retry_cost_nano_usd_per_minute: Option<u64>,
     pub facts: Vec<(Word, Facts)>,
+    pub metrics_path: Option<Box<str>>,
+    pub who: Who,
 }
 
 /// `timeouts`, at the top level or of a provider; the last four exist at the top level only.
@@ -182,6 +185,8 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         },
         retry_cost_nano_usd_per_minute: retry_cost,
         facts: fields.item("models").map(|item| statics::models(&item, report)).unwrap_or_default(),
+        metrics_path: observe::metrics(&mut fields, report),
+        who: fields.item("who").map(|item| observe::who(&item, report)).unwrap_or_default(),
         route_defaults,
     };
     fields.finish(report, &FOREIGN);

@@ -9,7 +9,7 @@ use crate::policy::{Attempt, Outcome, Signal, What};
 
 use super::client::After;
 use super::core::Core;
-use super::exchange::{Ended, Exchange, overhead_us};
+use super::exchange::{Ended, Exchange};
 use super::failure::kind_for_policy;
 use super::judge;
 use super::outbound::Outbound;
@@ -67,12 +67,14 @@ pub async fn deliver(
         }
     };
     if let Err(check) = exchange.judge(body.filled(), false) {
+        exchange.client.notes.waste(attempt.no, seen.usage);
         return judge::refused(check);
     }
     if exchange.client.rival.is_some() {
         exchange.committed(attempt.no);
     }
     let success = exchange.success(attempt, first_token_us, seen.usage);
+    let overhead_us = exchange.answers(attempt.no, reply.status, sent_us, received_us);
     let keep = respond::keeps(exchange.client, exchange.inbound);
     let Some(mut gather) = exchange.client.gather.take() else { return Ended::Gone };
     gather.reset();
@@ -83,7 +85,7 @@ pub async fn deliver(
     respond::status_line(out, reply.status);
     let fields_at = out.len();
     push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, reply);
-    exchange.push_facts(out, attempt, overhead_us(exchange.inbound, sent_us, received_us));
+    exchange.push_facts(out, attempt, overhead_us);
     respond::dollar_field(out, "x-sluice-cost-usd", success.cost_nano_usd);
     respond::dropped(out, outbound.dropped);
     if let Some(keeping) = &mut exchange.client.keeping {

@@ -14,6 +14,7 @@ use std::task::{Context, Poll};
 
 use crate::net::{Buf, Conn, Deadline, Gather, buf, clock};
 
+use super::account::{self, Notes};
 use super::core::Core;
 use super::exchange;
 use super::hedge::Rival;
@@ -68,6 +69,8 @@ pub struct Client {
     pub keeping: Option<Box<Keeping>>,
     /// When a second call is due, gateway clock; `u64::MAX` when none is.
     pub hedge_at_us: u64,
+    /// What is noted of the exchange at hand. In a box, so that it is no part of the task, which moves its parts about.
+    pub notes: Box<Notes>,
     early: Buf,
     gone: bool,
     last_len: usize,
@@ -103,6 +106,7 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
         rival: None,
         keeping: None,
         hedge_at_us: u64::MAX,
+        notes: Box::default(),
         early: Buf::default(),
         gone: false,
         last_len: 0,
@@ -112,6 +116,7 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
         match client.next_request().await {
             Arrived::Request(inbound) => {
                 client.core.stats.requests.add(1);
+                client.notes.clear();
                 let after = exchange::run(&mut client, &inbound).await;
                 client.message_done();
                 if after != After::Keep {
@@ -121,7 +126,9 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
             }
             Arrived::Refused(refusal) => {
                 client.core.stats.requests.add(1);
-                break respond::refuse(&mut client, &refusal).await;
+                let after = respond::refuse(&mut client, &refusal).await;
+                account::refused(&client.core, client.notes.told);
+                break after;
             }
             Arrived::Nothing => break After::Cut,
         }

@@ -4,9 +4,11 @@
 use crate::config::{StaticId, StepBudget};
 use crate::dialect::error::{ErrorKind, GatewayError};
 use crate::dialect::{Configured, can_configure, render_configured};
+use crate::meter::Source;
 use crate::net::{Buf, clock};
 use crate::policy::step::{StepBound, StepHandle, StepSettings, Steps};
 
+use super::account::Told;
 use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::inbound::Inbound;
@@ -61,6 +63,7 @@ async fn give(client: &mut Client, inbound: &Inbound, answer: StaticId, form: &F
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(&body);
     client.core.stats.static_answers.add(1);
+    client.notes.told = Told::answer(200, Source::Static);
     respond::after(client.write(head).await.is_ok(), keep)
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use crate::dialect::date::{HTTP_DATE_LEN, http_date};
+use crate::meter::CoreMeter;
 use crate::net::pool::{OriginId, Pool};
 use crate::net::resolver::Resolver;
 use crate::net::{Timers, clock};
@@ -14,6 +15,7 @@ use crate::policy;
 use crate::wire::fields::Fields;
 
 use super::live::Live;
+use super::metrics::Scraper;
 use super::models::ModelList;
 use super::stats::Stats;
 use super::task::Roll;
@@ -29,6 +31,8 @@ pub struct CorePlan {
     pub policy: RefCell<policy::Core>,
     /// The models that providers list, once asked.
     pub models: ModelList,
+    /// What policy had counted when the core's counters last took it over.
+    pub published: Cell<policy::Counters>,
 }
 
 /// How far the core is on its way from start to end. Only ever moves on.
@@ -57,8 +61,12 @@ pub struct Core {
     pub timers: Timers,
     /// Name lookups, shared by all cores.
     pub resolver: Resolver,
-    /// Counters.
+    /// Counters of itself.
     pub stats: Arc<Stats>,
+    /// Counters of exchanges.
+    pub meter: RefCell<CoreMeter>,
+    /// Who writes the metrics page.
+    pub scraper: Arc<Scraper>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// Serving or on the way to the end; changed by [`Core::enter`].
@@ -79,13 +87,16 @@ impl Core {
         index: usize,
         live: Arc<Live>,
         resolver: Resolver,
-        stats: Arc<Stats>,
+        scraper: Arc<Scraper>,
         connections: Arc<AtomicU64>,
     ) -> Core {
         let mut pool = Pool::default();
         // Two processes, two cores, two starts: different ids. In containers every process has the same number and a
         // fleet starts within one second, so the seed is one that the standard library takes from the kernel.
         let seed = RandomState::new().hash_one(index);
+        let stats = scraper.stats.get(index).cloned().unwrap_or_default();
+        let mut meter = CoreMeter::new(scraper.meter.clone());
+        meter.reserve_models(live.plan.model_names());
         let plan = adopt(index, live, &mut pool, seed);
         Core {
             index,
@@ -94,6 +105,8 @@ impl Core {
             timers: Timers::default(),
             resolver,
             stats,
+            meter: RefCell::new(meter),
+            scraper,
             connections,
             phase: Cell::new(Phase::Serving),
             roll: Roll::default(),
@@ -111,6 +124,7 @@ impl Core {
 
     /// Serves `live` from the next exchange on; connections stay.
     pub fn adopt(&self, live: Arc<Live>) {
+        self.meter.borrow_mut().reserve_models(live.plan.model_names());
         let plan = adopt(self.index, live, &mut self.pool.borrow_mut(), self.seed ^ self.sequence.get());
         *self.plan.borrow_mut() = plan;
     }
@@ -153,7 +167,7 @@ impl Core {
 fn adopt(index: usize, live: Arc<Live>, pool: &mut Pool, seed: u64) -> Rc<CorePlan> {
     let origins = live.upstreams.iter().map(|u| pool.origin(&u.destination, &u.seats, u.bounds)).collect();
     let policy = RefCell::new(policy::Core::new(live.settings.clone(), live.shared.clone(), index, seed));
-    Rc::new(CorePlan { live, origins, policy, models: ModelList::default() })
+    Rc::new(CorePlan { live, origins, policy, models: ModelList::default(), published: Cell::default() })
 }
 
 #[cfg(test)]
@@ -168,7 +182,8 @@ pub mod tests {
         let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
         let plan = loader.load_text(text, &|_| None).unwrap();
         let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
-        Core::new(0, Arc::new(live), Resolver::default(), Arc::default(), Arc::default())
+        let scraper = Arc::new(Scraper::new(vec![Arc::default()], "epoll"));
+        Core::new(0, Arc::new(live), Resolver::default(), scraper, Arc::default())
     }
 
     #[test]

@@ -9,11 +9,13 @@ use std::rc::Rc;
 use crate::config;
 use crate::dialect::Api;
 use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
+use crate::meter::Source;
 use crate::net::{Buf, clock};
 use crate::policy::{
     self, Ask, Attempt, Flight, GiveUp, Outcome, Signal, Step, TimeoutKind, What, attribute,
 };
 
+use super::account::{self, Told};
 use super::client::{After, Client};
 use super::configured::{self, Entered};
 use super::connect;
@@ -23,7 +25,7 @@ use super::inbound::Inbound;
 use super::outbound::{self, Outbound};
 use super::reply::{Content, Reply};
 use super::respond::{self, field};
-use super::route::{self, Source};
+use super::route;
 use super::upstream::{Broken, By, Call};
 use super::wish::{self, Wish};
 use super::{answer, local, once, relay, stream};
@@ -48,7 +50,7 @@ pub struct State {
     pub plan: Rc<CorePlan>,
     chain: config::Chain,
     extra: Vec<String>,
-    sources: [Source; policy::settings::CHAIN_MAX],
+    sources: [route::Source; policy::settings::CHAIN_MAX],
     /// The most useful failure so far.
     pub kept: Option<Box<Kept>>,
     /// A provider's answer was delivered whole.
@@ -97,6 +99,7 @@ impl From<Broken> for Ended {
 /// Serves one request.
 pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
     if let Some(after) = local::serve(client, inbound).await {
+        account::local(client, inbound);
         return after;
     }
     let mut step = None;
@@ -108,14 +111,19 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
         match Box::pin(named(client, inbound)).await {
             Entered::On(handle) => step = Some(handle),
             Entered::Free => {}
-            Entered::Answered(after) => return after,
+            Entered::Answered(after) => {
+                account::early(client, inbound);
+                return after;
+            }
         }
     }
     let state = match State::begin(client, inbound) {
         Ok(state) => state,
         Err(error) => {
             client.keeping = None;
-            return respond::error(client, inbound, &error, b"").await;
+            let after = respond::error(client, inbound, &error, b"").await;
+            account::early(client, inbound);
+            return after;
         }
     };
     let mut exchange = Exchange { client, inbound, state };
@@ -124,7 +132,6 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
         let state = &exchange.state;
         gate.steps.book(step, !state.delivered && !state.left, state.cost_nano_usd);
     }
-    exchange.client.spare = std::mem::take(&mut exchange.state.wish.model);
     after
 }
 
@@ -141,7 +148,8 @@ async fn named(client: &mut Client, inbound: &Inbound) -> Entered {
 }
 
 impl Drop for Exchange<'_> {
-    /// Gives back what the walk still holds: the client left while it waited, or its task panicked.
+    /// Gives back what the walk still holds: the client left while it waited, or its task panicked. Then the exchange is
+    /// over, however it ended, and is booked.
     fn drop(&mut self) {
         self.client.rival = None;
         self.client.hedge_at_us = u64::MAX;
@@ -149,13 +157,18 @@ impl Drop for Exchange<'_> {
         if let Ok(mut policy) = self.state.plan.policy.try_borrow_mut() {
             self.state.flight.cancel(&mut policy, clock::now_us());
         }
+        if self.state.wish.stream {
+            self.client.core.stats.streams.sub(1);
+        }
+        self.account();
+        self.client.spare = std::mem::take(&mut self.state.wish.model);
     }
 }
 
 /// What policy wants done, without what is only needed once nothing more can be.
 enum Next {
     Attempt(Attempt),
-    Wait { until_us: u64 },
+    Wait { until_us: u64, queued: bool },
     Static(config::StaticId),
     End(Box<GiveUp>),
 }
@@ -178,7 +191,7 @@ impl State {
             error
         })?;
         let extra = route::extra_models(client, inbound, &plan)?;
-        let mut sources = [Source::Chain(0); policy::settings::CHAIN_MAX];
+        let mut sources = [route::Source::Chain(0); policy::settings::CHAIN_MAX];
         let targets = route::targets(inbound, &wish, &plan, &chain, &extra, &mut sources);
         if targets.is_empty() {
             let provider = chain.get(config, &wish.model, 0).map(|t| config.provider(t.provider));
@@ -204,6 +217,9 @@ impl State {
         };
         let flight = Flight::begin(&mut plan.policy.borrow_mut(), targets, ask);
         client.watch(wish.stream);
+        if wish.stream {
+            client.core.stats.streams.add(1);
+        }
         Ok(State {
             wish,
             flight,
@@ -223,7 +239,7 @@ impl Exchange<'_> {
     fn next(&mut self) -> Next {
         match self.state.flight.next(&mut self.state.plan.policy.borrow_mut(), clock::now_us()) {
             Step::Attempt(attempt) => Next::Attempt(attempt),
-            Step::Wait { until_us, .. } => Next::Wait { until_us },
+            Step::Wait { until_us, why } => Next::Wait { until_us, queued: why == policy::WaitReason::Queue },
             Step::Static(answer) => Next::Static(config::StaticId(answer.0)),
             Step::GiveUp(end) => Next::End(Box::new(end)),
         }
@@ -243,12 +259,16 @@ impl Exchange<'_> {
                         }
                     }
                 }
-                Next::Wait { until_us } => {
+                Next::Wait { until_us, queued } => {
                     self.client.deadline.set(until_us);
+                    let since_us = clock::now_us();
                     if self.client.gone_before_deadline().await {
                         self.state.left = true;
                         self.client.core.stats.cancelled.add(1);
                         return After::Cut;
+                    }
+                    if queued {
+                        self.client.notes.queued_us += clock::now_us() - since_us;
                     }
                 }
                 Next::Static(answer) => return Box::pin(self.answer_statically(answer)).await,
@@ -281,13 +301,15 @@ impl Exchange<'_> {
         match outcome {
             Outcome::Success(success) => {
                 self.state.delivered = true;
+                self.client.notes.unread = after == Some(After::Cut);
                 self.state.cost_nano_usd = success.cost_nano_usd;
             }
             Outcome::Cancelled => {
                 self.state.left = true;
                 self.client.core.stats.cancelled.add(1);
             }
-            _ => {}
+            Outcome::Failure(failure) => self.client.notes.truncated = failure.committed,
+            Outcome::StaleConnection => {}
         }
         after
     }
@@ -303,13 +325,18 @@ impl Exchange<'_> {
 
     /// The model to ask a target for, where it differs from what the body says.
     pub fn model_at(&self, attempt: &Attempt) -> Option<&str> {
+        self.model_of(attempt.target)
+    }
+
+    /// The same by the target's position in the chain.
+    pub fn model_of(&self, target: u8) -> Option<&str> {
         let config = &self.state.plan.live.plan;
-        let target = self.state.flight.chain().targets().get(usize::from(attempt.target))?;
+        let target = self.state.flight.chain().targets().get(usize::from(target))?;
         match self.state.sources.get(usize::from(target.place))? {
-            Source::Chain(index) => {
+            route::Source::Chain(index) => {
                 self.state.chain.get(config, &self.state.wish.model, usize::from(*index))?.model
             }
-            Source::Extra(index) => {
+            route::Source::Extra(index) => {
                 let asked = self.state.extra.get(usize::from(*index))?;
                 let own = config.resolve(asked).ok()?.get(config, asked, 0)?;
                 // `own` borrows the plan or the asked-for name; either lives as long as the exchange.
@@ -459,6 +486,16 @@ impl Exchange<'_> {
         }
     }
 
+    /// The moment of commit: attempt `no` answers with this status. Returns the gateway's own time in it, microseconds.
+    pub fn answers(&mut self, no: u8, status: u16, sent_us: u64, received_us: u64) -> u64 {
+        let own_us =
+            sent_us.saturating_sub(self.inbound.complete_us) + clock::now_us().saturating_sub(received_us);
+        self.client.notes.told = Told::answer(status, Source::Provider);
+        self.client.notes.answering = Some(no);
+        self.client.notes.overhead_us = own_us;
+        own_us
+    }
+
     /// Appends the fields that say who answered and what was tried.
     pub fn push_facts(&self, out: &mut Vec<u8>, attempt: &Attempt, overhead_us: u64) {
         let provider = &self.state.plan.live.plan.providers[usize::from(attempt.provider.0)];
@@ -472,7 +509,19 @@ impl Exchange<'_> {
     }
 }
 
-/// The moment of commit for a whole answer or a stream: the gateway's own time in it, microseconds.
-pub fn overhead_us(inbound: &Inbound, sent_us: u64, received_us: u64) -> u64 {
-    sent_us.saturating_sub(inbound.complete_us) + clock::now_us().saturating_sub(received_us)
+impl State {
+    /// The route whose chain is walked.
+    pub fn route(&self) -> Option<config::RouteId> {
+        self.chain.route()
+    }
+
+    /// A provider's answer was delivered whole.
+    pub fn delivered(&self) -> bool {
+        self.delivered
+    }
+
+    /// The client left before there was an answer.
+    pub fn left(&self) -> bool {
+        self.left
+    }
 }

@@ -4,10 +4,12 @@
 use crate::config::Dialect;
 use crate::dialect::error::{ErrorKind, GatewayError, UpstreamError};
 use crate::dialect::{self, json};
+use crate::meter::Source;
 use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
 use crate::policy::{self, Cause, GiveUp, Signal, What};
 
+use super::account::Told;
 use super::answer;
 use super::client::After;
 use super::exchange::{Ended, Exchange};
@@ -127,6 +129,7 @@ impl Exchange<'_> {
     }
 
     pub async fn give_up(&mut self, end: &GiveUp) -> After {
+        self.client.notes.gave_up(end);
         let mut extra = Vec::new();
         if !self.state.flight.attempts().is_empty() {
             self.push_attempts(&mut extra, None);
@@ -163,6 +166,7 @@ impl Exchange<'_> {
 
     /// Passes a provider's error on, byte for byte.
     async fn pass_on(&mut self, kept: Kept, extra: &[u8]) -> After {
+        self.client.notes.told = Told::answer(kept.status, Source::Provider);
         let keep = respond::keeps(self.client, self.inbound);
         let Some(gather) = self.client.gather.as_mut() else { return After::Cut };
         gather.reset();

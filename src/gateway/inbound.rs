@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::config::Dialect;
 use crate::dialect::{self, Api};
+use crate::meter::Who;
 use crate::net::{Buf, clock};
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::fields::{Fields, Known};
@@ -17,6 +18,7 @@ use crate::wire::head::{Arrival, Parsed, parse_request};
 use super::client::{Client, End};
 use super::core::{Core, CorePlan};
 use super::respond::Refusal;
+use super::who::{Found, Kept};
 use super::{guard, local};
 
 /// A body must come at this rate after the grace time (RFC 9110 names no number; Apache's mod_reqtimeout uses 500).
@@ -72,9 +74,9 @@ pub struct Inbound {
     pub idempotency_key: Option<Range<usize>>,
     /// The credential that the client presented.
     pub caller: Option<Range<usize>>,
-    /// The value of `x-sluice-step`.
+    /// The build step, by `x-sluice-step` or an alias.
     pub step: Option<Range<usize>>,
-    /// The value of `x-sluice-pipeline`.
+    /// The pipeline, by `x-sluice-pipeline` or an alias.
     pub pipeline: Option<Range<usize>>,
     /// When the client stops waiting, gateway clock.
     pub deadline_us: Option<u64>,
@@ -88,8 +90,9 @@ pub struct Inbound {
     pub minor: u8,
     /// HEAD: the answer has no body.
     pub is_head: bool,
-    /// Field lines to pass on to a provider of the client's dialect.
-    pub forward: Buf,
+    /// Field lines to pass on to a provider of the client's dialect, and who asked.
+    forward: Buf,
+    who: Kept,
     framing: RequestFraming,
     /// The plan that the request is served by.
     pub plan: std::rc::Rc<CorePlan>,
@@ -99,6 +102,16 @@ impl Inbound {
     /// The body's bytes within a buffer that starts with the head.
     pub fn body(&self) -> Range<usize> {
         self.head_len..self.head_len + self.body_len
+    }
+
+    /// Field lines to pass on to a provider of the client's dialect.
+    pub fn forward(&self) -> &[u8] {
+        self.forward.filled().get(..self.who.lines).unwrap_or_default()
+    }
+
+    /// Who asked, as the headers say.
+    pub fn who(&self) -> Who<'_> {
+        self.who.values(&self.forward)
     }
 }
 
@@ -272,8 +285,10 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
             forward.push(part);
         }
     };
+    let mut asker = Found::default();
     for field in fields.iter() {
         let name = field.name.of(bytes);
+        asker.look(&plan.live.plan.who, name, field.value);
         if dialect::head::forward_request_header(dialect, name) {
             line(name, field.value.of(bytes));
         }
@@ -282,6 +297,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         let own = fields.value(bytes, Known::AnthropicVersion);
         line(b"anthropic-version", dialect::head::anthropic_version(own, false));
     }
+    let who = asker.keep(bytes, &mut forward);
     let idempotency_key = span(Known::IdempotencyKey);
     let waits_per_read = !fields.has(Known::SluiceDeadlineMs);
     // An SDK's timeout ends its wait, not a call whose answer is kept for its next try.
@@ -304,8 +320,8 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         fallbacks: span(Known::SluiceFallbacks),
         idempotency_key,
         caller: span(Known::Authorization).or_else(|| span(Known::XApiKey)),
-        step: span(Known::SluiceStep),
-        pipeline: span(Known::SluicePipeline),
+        step: asker.range(1),
+        pipeline: asker.range(0),
         deadline_us: deadline(fields, bytes).filter(|_| !outlives).map(|us| started_us + us),
         waits_per_read,
         client_retries: retry_count(fields, bytes),
@@ -313,6 +329,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         minor: head.minor,
         is_head: head.method == b"HEAD",
         forward,
+        who,
         framing,
         plan,
     }))

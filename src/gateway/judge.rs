@@ -4,9 +4,9 @@ use crate::dialect::error::{ErrorKind, UpstreamError};
 use crate::dialect::text::AnswerText;
 use crate::dialect::{self, Usage, can_configure};
 use crate::policy::checks::{Checks, Finish, Refused, WholeAnswer};
-use crate::policy::estimate::Tokens;
 use crate::policy::{Attempt, Signal, Success, What};
 
+use super::account;
 use super::exchange::{Ended, Exchange};
 
 impl Exchange<'_> {
@@ -40,20 +40,15 @@ impl Exchange<'_> {
     }
 
     /// What a successful attempt tells policy.
-    pub fn success(&self, attempt: &Attempt, first_token_us: u64, usage: Option<Usage>) -> Success {
+    pub fn success(&mut self, attempt: &Attempt, first_token_us: u64, usage: Option<Usage>) -> Success {
+        self.client.notes.usage = usage;
         let usage = usage.unwrap_or_default();
         let facts = self.state.plan.policy.borrow().facts(attempt.slot);
-        let tokens = Tokens {
-            input: usage.input,
-            cache_read: usage.cache_read,
-            cache_write: usage.cache_write,
-            output: usage.output,
-        };
         Success {
             first_token_us,
             input_tokens: u32::try_from(usage.prompt()).unwrap_or(u32::MAX),
             output_tokens: u32::try_from(usage.output).unwrap_or(u32::MAX),
-            cost_nano_usd: facts.price.map_or(0, |price| price.cost(&tokens)),
+            cost_nano_usd: facts.price.map_or(0, |price| price.cost(&account::tokens(&usage))),
         }
     }
 }

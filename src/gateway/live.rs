@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 
 use crate::config::{Dialect, Plan, Provider, Scheme};
 use crate::meter::price::PriceList;
+use crate::net::clock;
 use crate::net::dial::Destination;
 use crate::net::pool::Bounds;
 use crate::net::seats::Seats;
@@ -66,6 +67,8 @@ pub struct Live {
     pub response_head: HeadLimits,
     /// 1 for the first plan of the process, one more for each reload.
     pub generation: u64,
+    /// When it was built, Unix time.
+    pub loaded_unix_s: u64,
 }
 
 /// TLS configurations by the CA files' content, so that a reload keeps connections whose trust did not change.
@@ -159,6 +162,7 @@ impl Live {
             request_head,
             response_head,
             generation,
+            loaded_unix_s: clock::unix_seconds(),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What the gateway answers itself: liveness, readiness, the list of models.
+//! What the gateway answers itself: liveness, readiness, metrics, the list of models.
 
 use crate::dialect::error::{ErrorKind, GatewayError};
 use crate::dialect::{Api, models::render_models};
@@ -6,7 +6,7 @@ use crate::dialect::{Api, models::render_models};
 use super::client::{After, Client};
 use super::core::Phase;
 use super::inbound::Inbound;
-use super::{models, respond};
+use super::{metrics, models, respond};
 
 /// Where one model's entry is; what follows is its name.
 pub const MODEL_PATH: &[u8] = b"/v1/models/";
@@ -22,6 +22,7 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
         b"/readyz" if is_get => Own::Ready,
         #[cfg(test)]
         b"/panic" => panic!("a test asked for it"),
+        _ if is_get && is_metrics(inbound, path) => Own::Metrics,
         _ if inbound.api == Api::Models => Own::Models,
         _ if is_get && path.starts_with(MODEL_PATH) && path.len() > MODEL_PATH.len() => {
             Own::Model(percent_decoded(&path[MODEL_PATH.len()..]))
@@ -34,6 +35,7 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
     Some(match wanted {
         Own::Health => respond::json(client, inbound, 200, b"{\"status\":\"alive\"}\n").await,
         Own::Ready => ready(client, inbound).await,
+        Own::Metrics => Box::pin(metrics::page(client, inbound)).await,
         Own::Models => {
             let list = models::list(client, &inbound.plan).await;
             let mut body = Vec::with_capacity(4096);
@@ -48,6 +50,10 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
             respond::error(client, inbound, &GatewayError::new(ErrorKind::NotFound, message), b"").await
         }
     })
+}
+
+fn is_metrics(inbound: &Inbound, path: &[u8]) -> bool {
+    inbound.plan.live.plan.metrics_path.as_ref().is_some_and(|own| own.as_bytes() == path)
 }
 
 /// A model's name as a path segment writes it: `openai%2Fgpt-4o-mini`. The head was checked: escapes are whole.
@@ -70,6 +76,7 @@ fn percent_decoded(text: &[u8]) -> String {
 enum Own {
     Health,
     Ready,
+    Metrics,
     Models,
     Model(String),
     Nothing(String),

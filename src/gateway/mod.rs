@@ -4,7 +4,7 @@
 //! serve ── worker (one per core) ── client (one task per connection)
 //!                                      inbound    head and body of one request, bounded
 //!                                      guard      may this request be served at all
-//!                                      local      /healthz, /readyz, /v1/models: answered here
+//!                                      local      /healthz, /readyz, /metrics, /v1/models: answered here
 //!                                      once       a repeated request gets the answer that was paid for
 //!                                      exchange   walks the chain that policy gives:
 //!                                        outbound   our own head + the client's body with spans patched
@@ -15,6 +15,7 @@
 //!                                        relay      bytes of other APIs, passed on as they come
 //!                                        judge      a route's checks, and what an answer cost
 //!                                        configured the static answer at the end of a chain
+//!                                        account    what it came to, for whoever counts
 //!                                      respond    what the gateway itself has to say
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! nothing is sent to the client before an attempt is known to be worth delivering (*commit*); after it no other
 //! attempt takes over, and a stream that breaks ends with an error event and without a clean end.
 
+mod account;
 mod answer;
 mod client;
 mod configured;
@@ -37,6 +39,7 @@ mod inbound;
 mod judge;
 mod live;
 mod local;
+mod metrics;
 mod models;
 mod once;
 mod outbound;
@@ -50,6 +53,7 @@ mod stream;
 mod task;
 mod translation;
 mod upstream;
+mod who;
 mod wish;
 mod worker;
 

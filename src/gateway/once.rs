@@ -16,9 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::dialect::Api;
 use crate::dialect::error::{ErrorKind, GatewayError};
+use crate::meter::Source;
 use crate::net::{Buf, clock};
 use crate::policy::idempotency::{CallKey, Claim, EntryId, IdempotencySettings, Table};
 
+use super::account::Told;
 use super::client::{After, Client};
 use super::inbound::Inbound;
 use super::respond;
@@ -256,6 +258,7 @@ async fn replay(client: &mut Client, inbound: &Inbound, answer: &Answer) -> Afte
     head.extend_from_slice(b"\r\n");
     head.extend_from_slice(&answer.body);
     client.core.stats.replayed.add(1);
+    client.notes.told = Told::answer(answer.status, Source::Replay);
     respond::after(client.write(out).await.is_ok(), keep)
 }
 

@@ -92,7 +92,7 @@ pub fn prepare(
         out.extend_from_slice(LINE_END);
     }
     out.extend_from_slice(fixed);
-    out.extend_from_slice(inbound.forward.filled());
+    out.extend_from_slice(inbound.forward());
     let has_body = inbound.body_len > 0 || all.get(inbound.method.clone()) == Some(b"POST");
     if has_body {
         number_field(out, "Content-Length", splice.total_len(inbound.body_len) as u64);

@@ -11,7 +11,7 @@ use crate::wire::framing::Body;
 
 use super::answer::push_reply_fields;
 use super::client::After;
-use super::exchange::{Ended, Exchange, overhead_us};
+use super::exchange::{Ended, Exchange};
 use super::framing::Framing;
 use super::reply::Reply;
 use super::respond;
@@ -36,11 +36,12 @@ pub async fn deliver(
     // Without a length and without chunks only the end of the connection can mark the end of the body.
     let by_close = !chunked && length.is_none();
     let keep = !by_close && respond::keeps(exchange.client, inbound);
+    let overhead_us = exchange.answers(attempt.no, reply.status, call.sent_us, call.received_us);
     let mut head = Buf::take(buf::IDLE);
     let out = head.as_vec();
     respond::status_line(out, reply.status);
     push_reply_fields(&exchange.client.core, inbound.dialect, out, reply);
-    exchange.push_facts(out, attempt, overhead_us(inbound, call.sent_us, call.received_us));
+    exchange.push_facts(out, attempt, overhead_us);
     match length {
         Some(length) if !matches!(reply.status, 204 | 304) => {
             respond::number_field(out, "content-length", length)

@@ -4,10 +4,12 @@ use crate::config::Dialect;
 use crate::dialect::error::{ErrorKind, GatewayError, render_error, render_stream_error};
 use crate::dialect::translate::Dropped;
 use crate::dialect::{Api, json};
+use crate::meter::Source;
 use crate::net::{Buf, buf};
 use crate::wire::HeadError;
 use crate::wire::chunked::ChunkError;
 
+use super::account::Told;
 use super::client::{After, Client};
 use super::inbound::Inbound;
 
@@ -92,6 +94,7 @@ impl Refusal {
 
 /// Answers with a refusal; the connection is to be closed as the result says.
 pub async fn refuse(client: &mut Client, refusal: &Refusal) -> After {
+    client.notes.told = Told::error(&refusal.error);
     let mut body = Vec::with_capacity(256);
     let id = request_id(client.core.next_id());
     let id = text(&id);
@@ -119,12 +122,18 @@ pub async fn refuse(client: &mut Client, refusal: &Refusal) -> After {
 
 /// Answers a request with a JSON body of the gateway's own.
 pub async fn json(client: &mut Client, inbound: &Inbound, status: u16, body: &[u8]) -> After {
+    page(client, inbound, status, "application/json", body).await
+}
+
+/// Answers a request with a body of the gateway's own.
+pub async fn page(client: &mut Client, inbound: &Inbound, status: u16, kind: &str, body: &[u8]) -> After {
+    client.notes.told = Told::answer(status, Source::Gateway);
     let mut head = Buf::take(buf::IDLE);
     let keep = keeps(client, inbound);
     let out = head.as_vec();
     status_line(out, status);
     field(out, "date", &client.core.date());
-    field(out, "content-type", b"application/json");
+    field(out, "content-type", kind.as_bytes());
     number_field(out, "content-length", body.len() as u64);
     connection(out, keep, inbound.minor);
     out.extend_from_slice(b"\r\n");
@@ -136,6 +145,7 @@ pub async fn json(client: &mut Client, inbound: &Inbound, status: u16, body: &[u
 
 /// Answers a request with an error. `extra` is complete field lines.
 pub async fn error(client: &mut Client, inbound: &Inbound, error: &GatewayError, extra: &[u8]) -> After {
+    client.notes.told = Told::error(error);
     let id = request_id(client.core.next_id());
     let id = text(&id);
     let mut body = Vec::with_capacity(512);

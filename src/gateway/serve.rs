@@ -20,6 +20,7 @@ use crate::rehearsal::{Mock, MockOptions, Pacing};
 
 use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
+use super::metrics::Scraper;
 use super::stats::Stats;
 use super::worker::{self, Message, Start};
 
@@ -144,13 +145,15 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
     let resolver = Resolver::default();
+    let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
+    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
     let mut running = Running {
         addr,
         driver: chosen.driver,
         fallback: chosen.fallback,
         senders: Vec::new(),
         threads: Vec::new(),
-        stats: Vec::new(),
+        stats: scraper.stats.clone(),
         connections: Arc::default(),
         live: Mutex::new(live.clone()),
         fixed,
@@ -160,7 +163,6 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
     let (ready, readiness) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
         let (sender, mailbox) = mailbox::mailbox().map_err(ServeError::Worker)?;
-        let stats = Arc::new(Stats::default());
         let ready = ready.clone();
         let start = Start {
             index,
@@ -168,7 +170,7 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
             listener,
             live: live.clone(),
             resolver: resolver.clone(),
-            stats: stats.clone(),
+            scraper: scraper.clone(),
             connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
@@ -181,7 +183,6 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
             .map_err(ServeError::Worker)?;
         running.senders.push(sender);
         running.threads.push(thread);
-        running.stats.push(stats);
     }
     drop(ready);
     for _ in 0..cores {

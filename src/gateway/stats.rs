@@ -1,31 +1,7 @@
-//! What a core counts: plain cells that only their core writes and anybody may read.
-//!
-//! Each cell has one writer, so a relaxed load and store is an exact increment without a locked instruction.
+//! What a core counts of itself: plain cells that only their core writes and anybody may read. What it counts of
+//! exchanges is in `meter`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// One number of one core.
-#[derive(Default)]
-pub struct Cell(AtomicU64);
-
-impl Cell {
-    /// Adds `n`. Only the owning core calls this.
-    #[inline]
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// Takes `n` off. Only the owning core calls this.
-    #[inline]
-    pub fn sub(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
-    }
-
-    /// The value now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+pub use crate::meter::Cell;
 
 /// The counters of one core. Padded, so that two cores never write one cache line.
 #[derive(Default)]
@@ -47,4 +23,16 @@ pub struct Stats {
     pub static_answers: Cell,
     /// Requests turned away because their step has used up its budget.
     pub steps_refused: Cell,
+    /// Client connections that are open now.
+    pub open: Cell,
+    /// Exchanges of streams that run now.
+    pub streams: Cell,
+    /// Idle connections to providers, when they were last looked at.
+    pub idle: Cell,
+    /// Targets passed over, in the order of [`crate::policy::SkipReason::ALL`].
+    pub skips: [Cell; crate::policy::SkipReason::ALL.len()],
+    /// Hedges that won.
+    pub hedges_won: Cell,
+    /// Half-open probes sent.
+    pub probes: Cell,
 }

@@ -15,7 +15,7 @@ use crate::net::{Conn, clock};
 use super::client;
 use super::core::{Core, Phase};
 use super::live::Live;
-use super::stats::Stats;
+use super::metrics::Scraper;
 use super::task::{Ended, until};
 
 /// How often idle upstream connections are looked at.
@@ -51,8 +51,8 @@ pub struct Start {
     pub live: Arc<Live>,
     /// Name lookups.
     pub resolver: Resolver,
-    /// Its counters.
-    pub stats: Arc<Stats>,
+    /// Who writes the metrics page; holds its counters.
+    pub scraper: Arc<Scraper>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// What it is told.
@@ -70,7 +70,7 @@ pub fn run(start: Start) -> std::io::Result<()> {
 }
 
 async fn work(start: Start) -> std::io::Result<()> {
-    let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.stats, start.connections));
+    let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.scraper, start.connections));
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));
@@ -114,7 +114,9 @@ async fn sweep(core: Rc<Core>) {
     loop {
         let bounded = core.pool.borrow().is_bounded();
         core.timers.sleep(if bounded { SWEEP_BOUNDED_US } else { SWEEP_US }).await;
-        core.pool.borrow_mut().sweep(clock::now_us());
+        let mut pool = core.pool.borrow_mut();
+        pool.sweep(clock::now_us());
+        core.stats.idle.set(pool.idle() as u64);
     }
 }
 
@@ -140,7 +142,9 @@ async fn accept(core: Rc<Core>, listener: Listener) {
 /// Serves one connection; a panic costs that connection and is counted.
 async fn guarded(core: Rc<Core>, conn: Conn) {
     let serving = core.clone();
+    core.stats.open.add(1);
     let ended = until(core.clone(), Phase::Cut, client::serve(serving, conn)).await;
+    core.stats.open.sub(1);
     core.connections.fetch_sub(1, Ordering::AcqRel);
     if ended == Ended::Panicked {
         core.stats.panics.add(1);

@@ -1,3 +1,31 @@
 //! Usage, prices and counters: what is counted.
+//!
+//! The gateway hands every finished exchange over as one [`Record`], plain data that is borrowed for the call; whatever
+//! wants to know of exchanges reads it from there. Here it is added to the counters of its core:
+//!
+//! ```text
+//! Record ── CoreMeter::record (on its core) ── cells of one writer each
+//!                                                   │ read by
+//! GET /metrics ── Meter::families (side thread) ── sums over cores ── text::render
+//! ```
+//!
+//! Invariants: recording takes no lock and no memory once its series exist; a label has a bounded number of values and
+//! a core a bounded number of series, whatever clients send ([`labels`]); token types are disjoint, so their sums are
+//! right; what has no price is counted as such and never as free.
+#![forbid(unsafe_code)]
 
+mod cells;
+mod core;
+pub mod labels;
 pub mod price;
+pub mod process;
+mod record;
+mod scrape;
+mod series;
+pub mod text;
+
+pub use self::core::CoreMeter;
+pub use cells::{Cell, Histogram};
+pub use record::{Answered, Cost, Outcome, Record, Source, Spend, Tried, WHO_MAX, Who};
+pub use scrape::{Family, Kind, Labels, Value};
+pub use series::Meter;

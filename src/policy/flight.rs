@@ -224,6 +224,11 @@ impl Flight {
         &self.chain
     }
 
+    /// What is known of the request.
+    pub fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
     /// Everything tried so far.
     pub fn attempts(&self) -> &Attempts {
         &self.attempts

@@ -9,7 +9,7 @@ use super::super::exchange::Ended;
 use super::super::failure::kind_for_policy;
 use super::super::framing::Framing;
 use super::super::respond;
-use super::{Pump, Reader};
+use super::Pump;
 
 /// How long the end of a finished stream's framing may take before its connection is given up.
 const DRAIN_US: u64 = 50_000;
@@ -38,6 +38,7 @@ impl Pump<'_, '_> {
 
     /// Tells the client that the stream broke, unless the provider did, and ends it without a clean end.
     pub(super) async fn cut(&mut self, what: What) -> Ended {
+        self.exchange.client.notes.usage = self.usage();
         self.call.spoil();
         if what != What::StreamError {
             let mut event = Vec::with_capacity(256);
@@ -73,13 +74,15 @@ impl Pump<'_, '_> {
         Ended::Delivered(After::Cut, Outcome::Failure(failure))
     }
 
-    pub(super) fn client_left(&self) -> Ended {
+    pub(super) fn client_left(&mut self) -> Ended {
+        self.exchange.client.notes.usage = self.usage();
         // The call ends with its attempt; closing its connection is what stops the provider.
         if self.committed { Ended::Delivered(After::Cut, Outcome::Cancelled) } else { Ended::Gone }
     }
 
     /// The stream is whole and delivered.
     pub(super) async fn finish(&mut self, read: Buf, over: bool) -> Ended {
+        self.exchange.client.notes.ended_us = clock::now_us();
         if let Some(keeping) = &mut self.exchange.client.keeping {
             keeping.finish();
         }
@@ -94,10 +97,7 @@ impl Pump<'_, '_> {
         self.call.end(self.exchange.client).await;
         let inbound = self.exchange.inbound;
         let keep = inbound.minor > 0 && respond::keeps(self.exchange.client, inbound);
-        let usage = match &self.reader {
-            Reader::Watch(watch) => watch.usage(),
-            Reader::Translate(translator) => translator.usage(),
-        };
+        let usage = self.usage();
         let success = self.exchange.success(self.attempt, self.first_token_us, usage);
         Ended::Delivered(if keep { After::Keep } else { After::Close }, Outcome::Success(success))
     }

@@ -5,7 +5,6 @@ use crate::net::{Buf, buf};
 use crate::wire::chunked::{CHUNK_END, CHUNK_LINE_MAX, LAST_CHUNK, write_chunk_size};
 
 use super::super::answer::push_reply_fields;
-use super::super::exchange::overhead_us;
 use super::super::respond;
 use super::{Batch, Pump, Reader};
 
@@ -81,9 +80,10 @@ impl Pump<'_, '_> {
     fn push_head(&mut self, out: &mut Vec<u8>, chunked: bool) {
         respond::status_line(out, 200);
         let fields_at = out.len();
+        let (no, sent_us, received_us) = (self.attempt.no, self.call.sent_us, self.call.received_us);
+        let overhead = self.exchange.answers(no, 200, sent_us, received_us);
         let exchange = &self.exchange;
         push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
-        let overhead = overhead_us(self.exchange.inbound, self.call.sent_us, self.call.received_us);
         self.exchange.push_facts(out, self.attempt, overhead);
         respond::dropped(out, self.dropped);
         out.extend_from_slice(b"cache-control: no-cache\r\n");

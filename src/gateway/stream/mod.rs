@@ -16,7 +16,7 @@ mod end;
 mod forward;
 
 use crate::dialect::translate::Dropped;
-use crate::dialect::{EventKind, StreamWatch};
+use crate::dialect::{EventKind, StreamWatch, Usage};
 use crate::net::gather::MAX_PIECES;
 use crate::net::{Buf, clock};
 use crate::policy::{Attempt, TimeoutKind, What};
@@ -182,6 +182,7 @@ impl Pump<'_, '_> {
                 let translated = matches!(self.reader, Reader::Translate(_));
                 let said = if translated { &self.translated } else { &read.filled()[..batch.end] };
                 if let Err(check) = self.exchange.judge(said, true) {
+                    self.exchange.client.notes.waste(self.attempt.no, self.usage());
                     self.call.spoil();
                     self.call.end(self.exchange.client).await;
                     return judge::refused(check);
@@ -314,9 +315,19 @@ impl Pump<'_, '_> {
         }
     }
 
+    /// What the provider has reported so far.
+    fn usage(&self) -> Option<Usage> {
+        match &self.reader {
+            Reader::Watch(watch) => watch.usage(),
+            Reader::Translate(translator) => translator.usage(),
+        }
+    }
+
     fn commit(&mut self) {
         self.committed = true;
-        self.first_token_us = clock::now_us().saturating_sub(self.call.sent_us);
+        let now_us = clock::now_us();
+        self.first_token_us = now_us.saturating_sub(self.call.sent_us);
+        self.exchange.client.notes.first_content = Some((now_us, self.first_token_us));
         // Policy learns of it now: the stream may go on for minutes, and its client may leave it at any time.
         self.exchange.committed(self.attempt.no);
     }

@@ -1,0 +1,132 @@
+//! Who asked: the pipeline, step, team and declared dimensions that a request's headers name.
+//!
+//! Read once with the head. The values are kept behind the field lines that the request brings along for its provider,
+//! because the request's own buffer is let go while its answer streams; they are not among those lines, so no provider
+//! sees them. Nothing here takes memory of its own.
+//!
+//! Limits: [`VALUE_MAX`] bytes of a value; of a list, as in `x-litellm-tags`, an alias gives its first entry.
+
+use crate::config::{self, WhoHeader};
+use crate::meter::{WHO_MAX, Who};
+use crate::net::Buf;
+use crate::wire::Span;
+
+/// Longest value that is kept, bytes.
+const VALUE_MAX: usize = 256;
+
+/// The fields of a head that say who asked, as far as they have been looked at.
+#[derive(Default)]
+pub struct Found([Option<(u8, Span)>; WHO_MAX]);
+
+impl Found {
+    /// Looks at one field.
+    #[inline]
+    pub fn look(&mut self, who: &config::Who, name: &[u8], value: Span) {
+        if let Some(WhoHeader { at, rank, .. }) = who.header(name)
+            && let Some(place) = self.0.get_mut(usize::from(*at))
+            && place.is_none_or(|(other, _)| *rank < other)
+        {
+            *place = Some((*rank, value));
+        }
+    }
+
+    /// Where a value stands in the head: 0 the pipeline, 1 the step, 2 the team.
+    pub fn range(&self, at: usize) -> Option<std::ops::Range<usize>> {
+        self.0.get(at)?.map(|(_, span)| span.start as usize..span.end as usize)
+    }
+
+    /// Copies the values behind what is in `kept`.
+    pub fn keep(&self, bytes: &[u8], kept: &mut Buf) -> Kept {
+        let lines = kept.len();
+        let mut ends = [0; WHO_MAX];
+        for (found, end) in self.0.iter().zip(&mut ends) {
+            if let Some((rank, span)) = found {
+                kept.push(clean(span.of(bytes), *rank > 0));
+            }
+            *end = (kept.len() - lines) as u16;
+        }
+        Kept { lines, ends }
+    }
+}
+
+/// A value as it may be shown.
+fn clean(value: &[u8], alias: bool) -> &[u8] {
+    let first = value.split(|byte| *byte == b',').next().unwrap_or(value);
+    let value = if alias { first.trim_ascii() } else { value };
+    let value = &value[..value.len().min(VALUE_MAX)];
+    if value.iter().all(|byte| (b' '..=b'~').contains(byte)) { value } else { b"invalid" }
+}
+
+/// Where the values are.
+#[derive(Clone, Copy, Default)]
+pub struct Kept {
+    /// Bytes of field lines before them.
+    pub lines: usize,
+    /// The end of each, counted from there; it begins where the one before ends.
+    ends: [u16; WHO_MAX],
+}
+
+impl Kept {
+    /// The values, out of the buffer that they were copied to.
+    pub fn values<'b>(&self, kept: &'b Buf) -> Who<'b> {
+        let all = kept.filled().get(self.lines..).unwrap_or_default();
+        let mut from = 0;
+        self.ends.map(|end| {
+            let value = all.get(from..usize::from(end)).unwrap_or_default();
+            from = usize::from(end);
+            std::str::from_utf8(value).unwrap_or_default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Loader;
+
+    fn who(settings: &str, head: &[(&str, &str)]) -> (Vec<String>, Option<String>) {
+        let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
+        let text = format!("{{providers: {{x: {{base_url: 'http://h'}}}}, who: {settings}}}");
+        let plan = loader.load_text(&text, &|_| None).unwrap();
+        let mut bytes = Vec::new();
+        let mut found = Found::default();
+        for (name, value) in head {
+            let start = bytes.len();
+            bytes.extend_from_slice(value.as_bytes());
+            found.look(&plan.who, name.as_bytes(), Span { start: start as u32, end: bytes.len() as u32 });
+        }
+        let mut buf = Buf::copy_of(b"accept: */*\r\n");
+        let kept = found.keep(&bytes, &mut buf);
+        assert_eq!(kept.lines, 13);
+        let pipeline = found.range(0).map(|range| String::from_utf8_lossy(&bytes[range]).into_owned());
+        (kept.values(&buf).iter().map(|value| (*value).to_owned()).collect(), pipeline)
+    }
+
+    #[test]
+    fn the_gateways_own_names_go_before_aliases_whatever_comes_first() {
+        let settings = "{dims: [branch], aliases: {pipeline: [x-bf-dim-pipeline, x-litellm-tags]}}";
+        let (values, pipeline) = who(
+            settings,
+            &[
+                ("x-litellm-tags", "tag-1, tag-2"),
+                ("X-BF-Dim-Pipeline", "bifrost"),
+                ("X-Sluice-Team", "infra"),
+                ("x-sluice-dim-branch", "main"),
+            ],
+        );
+        assert_eq!(values[..4], ["bifrost", "", "infra", "main"]);
+        assert_eq!(pipeline.as_deref(), Some("bifrost"));
+        let (values, _) = who(settings, &[("x-litellm-tags", "tag-1, tag-2")]);
+        assert_eq!(values[0], "tag-1");
+        let (values, _) =
+            who(settings, &[("x-sluice-pipeline", "own, with a comma"), ("x-litellm-tags", "t")]);
+        assert_eq!(values[0], "own, with a comma");
+    }
+
+    #[test]
+    fn values_that_cannot_be_shown_are_not() {
+        let (values, _) =
+            who("{}", &[("x-sluice-pipeline", "a\u{7f}b"), ("x-sluice-team", &"t".repeat(300))]);
+        assert_eq!((values[0].as_str(), values[2].len()), ("invalid", VALUE_MAX));
+    }
+}

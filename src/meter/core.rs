@@ -1,0 +1,243 @@
+//! What one core does with a finished exchange: finds its series and adds to them.
+
+use std::sync::Arc;
+
+use super::cells::Cell;
+use super::labels::{EMPTY, Lookup, MODEL_BYTES_MAX, OTHER, Table, VALUE_BYTES_MAX, fit};
+use super::record::{Cost, Outcome, Record, Tried};
+use super::series::{
+    self, Asked, AskedCells, COMBINATION, Combination, CoreSeries, Finder, MODEL, Meter, NAMED, PROVIDER,
+    ROUTE, SERIES, Timed, TimedCells, Tries, TriesCells,
+};
+use crate::config::WhoLabel;
+
+/// One label of the core: the shared numbers and what the core has met of them.
+struct Dimension {
+    at: usize,
+    table: Arc<Table<String>>,
+    met: Lookup<String>,
+}
+
+impl Dimension {
+    fn always(meter: &Meter, at: usize) -> Dimension {
+        Dimension { at, table: meter.always(at), met: Lookup::default() }
+    }
+
+    #[inline]
+    fn number(&mut self, value: &str, longest: usize, overflow: &[Cell]) -> u16 {
+        if value.is_empty() {
+            return EMPTY;
+        }
+        self.met.number(&self.table, fit(value, longest)).unwrap_or_else(|| {
+            overflow[self.at].add(1);
+            OTHER
+        })
+    }
+}
+
+/// The counters of one core. Only its core writes them.
+pub struct CoreMeter {
+    meter: Arc<Meter>,
+    series: Arc<CoreSeries>,
+    route: Dimension,
+    model: Dimension,
+    provider: Dimension,
+    code: Dimension,
+    /// The labels that plans name, by name; `None` in place of one that there is no room for.
+    named: Vec<(Box<str>, Option<Dimension>)>,
+    combinations: Lookup<Combination>,
+    asked: Finder<Asked, AskedCells>,
+    timed: Finder<Timed, TimedCells>,
+    tries: Finder<Tries, TriesCells>,
+    refused: Finder<u16, Cell>,
+}
+
+impl CoreMeter {
+    /// The counters of one more core.
+    pub fn new(meter: Arc<Meter>) -> CoreMeter {
+        let always = |at| Dimension::always(&meter, at);
+        CoreMeter {
+            series: meter.enrol(),
+            route: always(ROUTE),
+            model: always(MODEL),
+            provider: always(PROVIDER),
+            code: always(series::CODE),
+            named: Vec::new(),
+            combinations: Lookup::default(),
+            asked: Finder::default(),
+            timed: Finder::default(),
+            tries: Finder::default(),
+            refused: Finder::default(),
+            meter,
+        }
+    }
+
+    /// Gives these models their places before clients can take them with names of their own.
+    pub fn reserve_models<'a>(&mut self, models: impl Iterator<Item = &'a str>) {
+        for model in models {
+            self.model.number(model, MODEL_BYTES_MAX, &self.series.once.overflow);
+        }
+    }
+
+    /// Counts one finished exchange. Takes no memory and no lock once everything it names has been met.
+    pub fn record(&mut self, r: &Record<'_>) {
+        let series = self.series.clone();
+        let once = &series.once;
+        let route = self.route.number(r.route, MODEL_BYTES_MAX, &once.overflow);
+        // A name that no provider knows takes no place from one that some provider does.
+        let asked = match r.outcome {
+            Outcome::Rejected | Outcome::ClientError => {
+                self.model.met.known(&self.model.table, fit(r.asked, MODEL_BYTES_MAX)).unwrap_or(EMPTY)
+            }
+            _ => self.model.number(r.asked, MODEL_BYTES_MAX, &once.overflow),
+        };
+        let (provider, model) = match r.answered {
+            Some(by) => self.target(by.provider, by.model, r.outcome),
+            None => (EMPTY, EMPTY),
+        };
+        let who = self.who(r, &once.overflow);
+        let key = Asked {
+            route,
+            asked,
+            provider,
+            model,
+            status: r.status,
+            who,
+            outcome: r.outcome as u8,
+            stream: r.stream,
+        };
+        let (cells, full) = self.asked.of(key, &series.asked);
+        once.overflow[SERIES].add(u64::from(full));
+        count(cells, r);
+        // How long a refusal takes says nothing about answers.
+        if r.outcome == Outcome::Rejected {
+            self.refuse(r);
+            return;
+        }
+        let (cells, full) =
+            self.timed.of(Timed { route, asked, provider, model, stream: r.stream }, &series.timed);
+        once.overflow[SERIES].add(u64::from(full));
+        measure(cells, r);
+        for tried in r.tried {
+            let (provider, model) = match r.answered {
+                Some(by) if by.provider == tried.target.provider && by.model == tried.target.model => {
+                    (provider, model)
+                }
+                _ => self.target(tried.target.provider, tried.target.model, r.outcome),
+            };
+            let key = Tries { provider, model, how: Some((tried.reason, tried.what)) };
+            let (cells, full) = self.tries.of(key, &series.tries);
+            once.overflow[SERIES].add(u64::from(full));
+            attempt(cells, tried);
+        }
+        if r.queued_us > 0 {
+            once.queue_wait.observe(r.queued_us);
+        }
+    }
+
+    fn refuse(&mut self, r: &Record<'_>) {
+        let code = self.code.number(r.code, VALUE_BYTES_MAX, &self.series.once.overflow);
+        self.refused.of(code, &self.series.refused).0.add(1);
+        if r.queued_us > 0 {
+            self.series.once.queue_wait.observe(r.queued_us);
+        }
+    }
+
+    fn target(&mut self, provider: &str, model: &str, outcome: Outcome) -> (u16, u16) {
+        let overflow = &self.series.once.overflow;
+        let provider = self.provider.number(provider, MODEL_BYTES_MAX, overflow);
+        let model = match outcome {
+            Outcome::Rejected | Outcome::ClientError => {
+                self.model.met.known(&self.model.table, fit(model, MODEL_BYTES_MAX)).unwrap_or(EMPTY)
+            }
+            _ => self.model.number(model, MODEL_BYTES_MAX, overflow),
+        };
+        (provider, model)
+    }
+
+    /// The number of the combination of labels that says who asked.
+    fn who(&mut self, r: &Record<'_>, overflow: &[Cell]) -> u16 {
+        let mut combination = Combination::default();
+        for (label, slot) in r.labels.iter().zip(&mut combination.0) {
+            let value = r.who.get(usize::from(label.at)).copied().unwrap_or_default();
+            let Some(dimension) = dimension(&mut self.named, &self.meter, label) else { continue };
+            *slot = (dimension.at as u8, dimension.number(value, VALUE_BYTES_MAX, overflow));
+        }
+        if combination.0[0].0 == 0 {
+            return EMPTY;
+        }
+        self.combinations.number(&self.meter.combinations, &combination).unwrap_or_else(|| {
+            overflow[COMBINATION].add(1);
+            OTHER
+        })
+    }
+}
+
+/// The dimension of a label, made when the core first meets it.
+fn dimension<'d>(
+    named: &'d mut Vec<(Box<str>, Option<Dimension>)>,
+    meter: &Meter,
+    label: &WhoLabel,
+) -> Option<&'d mut Dimension> {
+    let at = match named.iter().position(|(name, _)| *name == label.name) {
+        Some(at) => at,
+        None => {
+            let found = meter.dimension(&label.name);
+            let made = found.map(|(at, table)| Dimension { at, table, met: Lookup::default() });
+            named.push((label.name.clone(), made));
+            named.len() - 1
+        }
+    };
+    let found = named[at].1.as_mut();
+    debug_assert!(found.as_ref().is_none_or(|dimension| dimension.at >= NAMED));
+    found
+}
+
+fn count(cells: &AskedCells, r: &Record<'_>) {
+    cells.exchanges.add(1);
+    if let Some(usage) = r.usage {
+        let text = usage.output.saturating_sub(usage.reasoning);
+        let parts =
+            [usage.input, usage.cache_read, usage.cache_write, text, usage.reasoning.min(usage.output)];
+        for (cell, tokens) in cells.tokens.iter().zip(parts) {
+            cell.add(tokens);
+        }
+    }
+    match r.cost {
+        Cost::Priced(nano_usd) => cells.nano_usd.add(nano_usd),
+        Cost::Unpriced => cells.unpriced.add(1),
+        Cost::Unknown => {}
+    }
+    cells.usage_missing.add(u64::from(r.usage_missing));
+    cells.client_retries.add(u64::from(r.client_retries > 0));
+}
+
+fn measure(cells: &TimedCells, r: &Record<'_>) {
+    cells.duration.observe(r.duration_us);
+    if let Some(us) = r.overhead_us {
+        cells.overhead.observe(us);
+    }
+    if let Some(us) = r.first_token_us {
+        cells.first_token.observe(us);
+    }
+    if let Some(usage) = r.usage {
+        cells.tokens_in.observe(usage.prompt());
+        cells.tokens_out.observe(usage.output);
+        // The first token is there when generating is first measured; the time is that of those that follow.
+        if let Some(us) = r.generating_us
+            && usage.output > 1
+        {
+            cells.per_token.observe(us / (usage.output - 1));
+        }
+    }
+    cells.truncated.add(u64::from(r.truncated));
+}
+
+fn attempt(cells: &TriesCells, tried: &Tried<'_>) {
+    cells.attempts.add(1);
+    let spend = &tried.spend;
+    cells.wasted_tokens.add(spend.tokens);
+    cells.reported_nano_usd.add(spend.reported_nano_usd);
+    let estimated = if spend.aborted { &cells.aborted_nano_usd } else { &cells.estimated_nano_usd };
+    estimated.add(spend.estimated_nano_usd);
+}

@@ -1,0 +1,186 @@
+//! Label values as small integers, and a bound on how many there are.
+//!
+//! Prevents: a metrics page that grows with every build, until the gateway or the Prometheus behind it runs out of
+//! memory. Values come from headers and from the models that clients name, so anyone can invent them. The first
+//! [`VALUES_MAX`] of a label are told apart, for the life of the process; later ones are `other`, and counted. What
+//! cannot be a value (too long, or with characters that no name has) is `invalid`.
+//!
+//! All cores use the same numbers. A [`Table`] is shared and locked only when a core meets a value for the first time;
+//! each core has a [`Lookup`] of what it has met. Once a table is full and a core has seen all of it, an unknown value
+//! costs that core one failed look-up: no lock, no memory.
+//!
+//! Left out: forgetting values that are not used any more. A counter that goes away and comes back loses its sum.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use foldhash::fast::RandomState;
+
+/// Values of one label, with `other`, `invalid` and the empty one.
+pub const VALUES_MAX: usize = 200;
+/// Longest value of a label, bytes.
+pub const VALUE_BYTES_MAX: usize = 64;
+/// Longest model name as a label, bytes: some carry their maker's name, a date and a size.
+pub const MODEL_BYTES_MAX: usize = 128;
+
+/// The value for everything that is past the bound.
+pub const OTHER: u16 = 0;
+/// The empty value: nothing was said.
+pub const EMPTY: u16 = 1;
+
+/// Numbered values, shared by all cores. Numbers are never reused.
+#[derive(Debug)]
+pub struct Table<K> {
+    known: Mutex<Vec<K>>,
+    len: AtomicUsize,
+    cap: usize,
+}
+
+impl Table<String> {
+    /// The values of one label, at most `cap`.
+    pub fn of_label(cap: usize) -> Self {
+        Table::new(vec!["other".to_owned(), String::new(), "invalid".to_owned()], cap)
+    }
+}
+
+impl<K: Clone> Table<K> {
+    /// A table that begins with these values and takes `cap` in all.
+    pub fn new(known: Vec<K>, cap: usize) -> Self {
+        let len = AtomicUsize::new(known.len());
+        Table { known: Mutex::new(known), len, cap }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<K>> {
+        // Nothing that can panic runs while it is held.
+        self.known.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// All values, by number.
+    pub fn values(&self) -> Vec<K> {
+        self.known().clone()
+    }
+}
+
+/// What one core has met of a [`Table`].
+#[derive(Debug)]
+pub struct Lookup<K> {
+    numbers: HashMap<K, u16, RandomState>,
+    seen: usize,
+}
+
+impl<K> Default for Lookup<K> {
+    fn default() -> Self {
+        Lookup { numbers: HashMap::default(), seen: 0 }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Lookup<K> {
+    /// The number of `value`, which gets one when there is room. `None` when there is none left.
+    #[inline]
+    pub fn number<Q>(&mut self, table: &Table<K>, value: &Q) -> Option<u16>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        match self.numbers.get(value) {
+            Some(number) => Some(*number),
+            None if self.seen >= table.cap => None,
+            None => self.meet(table, value, true),
+        }
+    }
+
+    /// The number of `value` if it has one.
+    #[inline]
+    pub fn known<Q>(&mut self, table: &Table<K>, value: &Q) -> Option<u16>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        match self.numbers.get(value) {
+            Some(number) => Some(*number),
+            None if self.seen >= table.len.load(Ordering::Acquire) => None,
+            None => self.meet(table, value, false),
+        }
+    }
+
+    #[cold]
+    fn meet<Q>(&mut self, table: &Table<K>, value: &Q, add: bool) -> Option<u16>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let mut known = table.known();
+        for number in self.seen..known.len() {
+            self.numbers.insert(known[number].clone(), number as u16);
+        }
+        self.seen = known.len();
+        if let Some(number) = self.numbers.get(value) {
+            return Some(*number);
+        }
+        if !add || known.len() >= table.cap {
+            return None;
+        }
+        let number = known.len() as u16;
+        known.push(value.to_owned());
+        table.len.store(known.len(), Ordering::Release);
+        self.numbers.insert(value.to_owned(), number);
+        self.seen = known.len();
+        Some(number)
+    }
+}
+
+/// `value` as it may stand in a label: itself, or `invalid`.
+pub fn fit(value: &str, longest: usize) -> &str {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/-+@ ".contains(&byte);
+    if value.len() <= longest && value.bytes().all(fine) { value } else { "invalid" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_value_that_fits_is_told_apart_and_the_next_is_not() {
+        let table = Table::of_label(VALUES_MAX);
+        let mut core = Lookup::default();
+        for n in 3..VALUES_MAX {
+            assert_eq!(core.number(&table, format!("p{n}").as_str()), Some(n as u16));
+        }
+        assert_eq!(core.number(&table, "one more"), None);
+        assert_eq!(core.number(&table, "p7"), Some(7));
+        assert_eq!(table.values().len(), VALUES_MAX);
+    }
+
+    #[test]
+    fn two_cores_use_the_same_numbers_also_when_one_is_late() {
+        let table = Table::of_label(6);
+        let (mut one, mut two) = (Lookup::default(), Lookup::default());
+        assert_eq!(one.number(&table, "a"), Some(3));
+        assert_eq!(two.number(&table, "b"), Some(4));
+        assert_eq!(one.number(&table, "b"), Some(4));
+        assert_eq!(two.known(&table, "c"), None, "a look alone takes no place");
+        assert_eq!(two.number(&table, "c"), Some(5));
+        assert_eq!(one.number(&table, "d"), None);
+        assert_eq!(one.number(&table, "c"), Some(5), "met although the table was full already");
+        assert_eq!((one.number(&table, ""), one.number(&table, "other")), (Some(EMPTY), Some(OTHER)));
+    }
+
+    #[test]
+    fn what_no_name_looks_like_is_invalid() {
+        for (value, expected) in [
+            ("nightly-eval", "nightly-eval"),
+            ("team/a_b.c:1", "team/a_b.c:1"),
+            ("", ""),
+            ("a\"b", "invalid"),
+            ("a\nb", "invalid"),
+            ("ä", "invalid"),
+        ] {
+            assert_eq!(fit(value, VALUE_BYTES_MAX), expected, "{value:?}");
+        }
+        assert_eq!(fit(&"x".repeat(64), 64).len(), 64);
+        assert_eq!(fit(&"x".repeat(65), 64), "invalid");
+    }
+}
