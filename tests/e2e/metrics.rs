@@ -85,8 +85,7 @@ fn after_traffic_with_faults_the_numbers_are_those_of_clients_and_providers() {
     each_driver(|driver| {
         let (openai, backup) = (provider("status:503,every=3"), provider("status:429,every=7"));
         let gateway = chain(openai.addr(), Some(backup.addr()), driver, &["workers=2"]);
-        let stream =
-            CHAT_STREAM.replacen('{', r#"{"stream_options":{"include_usage":true},"#, 1);
+        let stream = CHAT_STREAM.replacen('{', r#"{"stream_options":{"include_usage":true},"#, 1);
         let (mut answered, mut failed, mut tokens_seen, mut cost) = (0u64, 0u64, (0, 0), 0.0);
         for n in 0..90 {
             // A connection each, so that both workers have some.
@@ -181,7 +180,10 @@ fn streams_that_break_or_fall_silent_are_told_apart() {
         let by = [("provider", "openai")];
         assert_eq!(page.count("sluice_stream_truncated_total", &by), 1);
         assert_eq!(page.count("sluice_stream_stalls_total", &by), 0);
-        assert_eq!(page.count("sluice_requests_total", &[("outcome", "upstream_error"), ("status", "200")]), 1);
+        assert_eq!(
+            page.count("sluice_requests_total", &[("outcome", "upstream_error"), ("status", "200")]),
+            1
+        );
         openai.program(program("stall:20s,after=3"));
         assert!(!Client::to(gateway.addr()).post(CHATS, CHAT_STREAM).whole);
         let page = page_of(&gateway, 2);
@@ -291,7 +293,11 @@ fn what_the_gateway_turns_away_is_counted_by_its_reason_and_no_provider_is_asked
         let gateway = chain(openai.addr(), None, driver, &["auth.0.value=sk-client", "limits.body=1KiB"]);
         let auth = "Authorization: Bearer sk-client\r\n";
         let post = |headers: &str, body: &str| Client::to(gateway.addr()).post_with(CHATS, headers, body);
-        assert_eq!(Client::to(gateway.addr()).get("/metrics").status, 401, "the page is guarded as the rest is");
+        assert_eq!(
+            Client::to(gateway.addr()).get("/metrics").status,
+            401,
+            "the page is guarded as the rest is"
+        );
         assert_eq!(post("", CHAT).status, 401);
         assert_eq!(post(auth, "{").status, 400);
         assert_eq!(post(auth, &CHAT.replace("openai/gpt-4o-mini", "nobody/x")).status, 404);
@@ -328,7 +334,10 @@ fn a_caller_s_mistake_is_the_caller_s_and_a_limited_key_shows_as_resting() {
         assert_eq!((post(), post()), (400, 429));
         let page = page_of(&gateway, 2);
         assert_eq!(page.count("sluice_requests_total", &[("outcome", "client_error"), ("status", "400")]), 1);
-        assert_eq!(page.count("sluice_requests_total", &[("outcome", "upstream_error"), ("status", "429")]), 1);
+        assert_eq!(
+            page.count("sluice_requests_total", &[("outcome", "upstream_error"), ("status", "429")]),
+            1
+        );
         let key = [("provider", "openai"), ("key", "key-1")];
         let left = page.sum("sluice_key_cooldown_seconds", &key);
         assert!((50.0..67.0).contains(&left), "{left}\n{}", page.0);
@@ -353,7 +362,10 @@ fn an_outage_shows_at_the_breaker() {
         let target = [("provider", "openai"), ("model", "gpt-4o-mini")];
         assert_eq!(page.count("sluice_breaker_state", &target), 2, "{}", page.0);
         assert_eq!(page.count("sluice_breaker_transitions_total", &target), 1);
-        assert_eq!(page.count("sluice_upstream_attempts_total", &[("result", "503")]), openai.counts().requests);
+        assert_eq!(
+            page.count("sluice_upstream_attempts_total", &[("result", "503")]),
+            openai.counts().requests
+        );
     });
 }
 
@@ -373,7 +385,9 @@ fn who_asked_is_told_by_own_and_by_foreign_headers_and_providers_see_none_of_the
             let got = Client::to(gateway.addr()).post_with(CHATS, headers, CHAT_STREAM);
             assert!(got.whole, "{}", got.text());
         };
-        post("x-sluice-pipeline: nightly\r\nX-Sluice-Team: infra\r\nx-sluice-dim-branch: main\r\nx-sluice-step: s\r\n");
+        post(
+            "x-sluice-pipeline: nightly\r\nX-Sluice-Team: infra\r\nx-sluice-dim-branch: main\r\nx-sluice-step: s\r\n",
+        );
         post("x-bf-dim-pipeline: nightly\r\nx-litellm-tags: infra,other-tag\r\nx-buildkite-branch: main\r\n");
         post("x-sluice-pipeline: nightly\r\nx-bf-dim-pipeline: ignored\r\n");
         post("x-sluice-pipeline: bad\"value\r\n");
@@ -403,7 +417,8 @@ fn kept_answers_and_retries_of_sdks_are_seen() {
         let openai = provider("ok");
         let gateway = chain(openai.addr(), None, driver, &[]);
         let post = |headers: &str| Client::to(gateway.addr()).post_with(CHATS, headers, CHAT).status;
-        for headers in ["Idempotency-Key: a\r\n", "Idempotency-Key: a\r\n", "X-Stainless-Retry-Count: 2\r\n"] {
+        for headers in ["Idempotency-Key: a\r\n", "Idempotency-Key: a\r\n", "X-Stainless-Retry-Count: 2\r\n"]
+        {
             assert_eq!(post(headers), 200);
         }
         let page = page_of(&gateway, 3);
@@ -440,7 +455,8 @@ fn the_page_may_be_elsewhere_or_off_and_comes_in_two_forms() {
 fn a_reload_forgets_no_count() {
     each_driver(|driver: DriverChoice| {
         let openai = provider("ok");
-        let text = format!("providers:\n  openai:\n    keys: [sk-1]\n    base_url: http://{}\n", openai.addr());
+        let text =
+            format!("providers:\n  openai:\n    keys: [sk-1]\n    base_url: http://{}\n", openai.addr());
         let gateway = gateway(plan(&text, &[], driver, &[]));
         let post = || {
             let who = "x-sluice-pipeline: p\r\nx-sluice-dim-branch: b\r\n";
