@@ -25,6 +25,7 @@
 
 mod account;
 mod answer;
+mod attempt;
 mod client;
 mod configured;
 mod connect;
@@ -48,6 +49,7 @@ mod reply;
 mod respond;
 mod route;
 mod serve;
+mod state;
 mod stats;
 mod stream;
 mod task;
