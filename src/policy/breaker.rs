@@ -276,8 +276,8 @@ impl Breaker {
         if !due {
             return None;
         }
-        // The lease must differ from the word it replaces, or an expired probe could settle its successor's.
-        let lease_us = lease_until_us.max(now_us + 1).max(seen.at_us() + 1);
+        // Later than now, and so later than the word it replaces: an expired probe must not settle its successor's.
+        let lease_us = lease_until_us.max(now_us + 1);
         let next = Word::new(Phase::HalfOpen, seen.trips(), lease_us);
         self.swap(seen, next).then_some(ProbeTicket(next.0))
     }

@@ -290,3 +290,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_probe_holds_the_door_although_its_lease_was_over_before_it_began() {
+    let mut b = Bench::new();
+    let now = b.trip(0) + 5;
+    let first = b.breaker.claim_probe(now, 0).expect("it is due");
+    assert_eq!(b.door(now), Door::Shut(now + 1));
+    assert!(b.breaker.claim_probe(now, 0).is_none(), "one probe at a time");
+    let second = b.breaker.claim_probe(now + 1, 0).expect("the first never reported");
+    b.say_on(0, now + 1, now, Some(first), Verdict::Works { first_token_us: 1 });
+    assert_eq!(b.door(now + 1), Door::Shut(now + 2), "what the first says late settles nothing");
+    b.say_on(0, now + 1, now + 1, Some(second), Verdict::Works { first_token_us: 1 });
+    assert!(matches!(b.door(now + 1), Door::Ajar(_)));
+}
+
+#[test]
+fn phases_and_reasons_have_stable_words() {
+    let phases = [Phase::Closed, Phase::Open, Phase::HalfOpen, Phase::Ramping].map(Phase::label);
+    assert_eq!(phases, ["closed", "open", "half_open", "ramping"]);
+    let reasons = Trip::ALL.map(Trip::label);
+    assert_eq!(reasons, ["failures_in_row", "failure_share", "slow_calls", "tokens_burnt", "probe_failed"]);
+}

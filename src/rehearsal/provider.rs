@@ -62,6 +62,8 @@ pub(super) struct Exchange {
     pub(super) script: Script,
     key: String,
     path: String,
+    /// The `Retry-After` that it tells, and the model it is told about.
+    wait: Option<(Duration, String)>,
 }
 
 pub(super) struct Provider {
@@ -104,7 +106,7 @@ impl Provider {
         self.sign(&mut answer, ask.wire);
         let conditions = Conditions { keep_alive: false, ..self.conditions(head, 0) };
         let script = script::compile(answer, &[], &conditions);
-        Some(Exchange { script, key, path: head.path().to_owned() })
+        Some(Exchange { script, key, path: head.path().to_owned(), wait: None })
     }
 
     /// The answer to a whole request, the first byte of which came when it `began`.
@@ -124,11 +126,9 @@ impl Provider {
         let script = self.script(request, &ask, &faults);
         let mut state = shared.lock();
         state.ledger.begin(began, now, &key, &ask.model, script.status, script.tokens_in);
-        if let Some(wait) = retry_after(&faults) {
-            let told = now + script.marks.first().map_or(Duration::ZERO, |mark| mark.at);
-            state.ledger.told_to_wait(told, wait, &key, &ask.model);
-        }
-        Exchange { script, key, path: head.path().to_owned() }
+        drop(state);
+        let wait = retry_after(&faults).map(|wait| (wait, ask.model));
+        Exchange { script, key, path: head.path().to_owned(), wait }
     }
 
     /// The answer to bytes that are not a request.
@@ -156,7 +156,12 @@ impl Provider {
             Ending::Played => Outcome::Broken,
         };
         let tokens = if script.status < 300 { tokens } else { 0 };
-        self.shared.lock().ledger.end(now, &exchange.key, &exchange.path, outcome, tokens);
+        let mut state = self.shared.lock();
+        state.ledger.end(now, &exchange.key, &exchange.path, outcome, tokens);
+        // A window begins when its refusal was written, which may be long after it was due, and never when it was not.
+        if let (Some((wait, model)), Ending::Played) = (&exchange.wait, ending) {
+            state.ledger.told_to_wait(Instant::now(), *wait, &exchange.key, model);
+        }
     }
 
     fn capture(&self, seen: &mut VecDeque<Seen>, request: &Request, key: &str, now: Instant) {
