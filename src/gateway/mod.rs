@@ -25,6 +25,7 @@
 
 mod account;
 mod answer;
+mod books;
 mod client;
 mod configured;
 mod connect;
