@@ -156,6 +156,7 @@ fn the_reference_lists_every_key_that_exists() {
             "heuristic",
             "shape",
             "local/qwen",
+            "pipeline",
         ];
         if !own.contains(&name) {
             let named = [format!("`{name}`"), format!(".{name}`"), format!("{name}:")];

@@ -217,7 +217,9 @@ fn every_day_meets_its_bars_on_both_drivers() {
             scope.spawn(|| {
                 // One statement, so that the lock is free while the day is played.
                 while let Some((day, choice)) = { days.lock().expect("no panic").pop() } {
-                    if !play_one(day.id, choice).passed() {
+                    let report = play_one(day.id, choice);
+                    if !report.passed() {
+                        eprintln!("in the crowd on {choice:?}:\n{report}");
                         missed.lock().expect("no panic").push((day.id, choice));
                     }
                 }

@@ -197,9 +197,10 @@ fn position(word: &Word, names: &[&str], report: &mut Report) -> Option<u8> {
     if let Some(at) = names.iter().position(|name| *name == word.text) {
         return Some(at as u8);
     }
-    let help = match nearest(&word.text, names.iter().copied()) {
+    // Declared names may come from variables, so only our own are said.
+    let help = match nearest(&word.text, OWN) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there are: {}; declare others in `who.dims`", names.join(", ")),
+        None => format!("there are {} and what `who.dims` declares", OWN.join(", ")),
     };
     report.error(word.at, &word.path, format!("{} is nothing that requests say", word.shown()), help);
     None

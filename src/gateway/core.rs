@@ -94,7 +94,8 @@ impl Core {
         scraper: Arc<Scraper>,
         connections: Arc<AtomicU64>,
     ) -> Core {
-        let mut pool = Pool::default();
+        let timers = Timers::default();
+        let mut pool = Pool::new(&timers);
         // Two processes, two cores, two starts: different ids. In containers every process has the same number and a
         // fleet starts within one second, so the seed is one that the standard library takes from the kernel.
         let seed = RandomState::new().hash_one(index);
@@ -106,7 +107,7 @@ impl Core {
             index,
             plan: RefCell::new(plan),
             pool: RefCell::new(pool),
-            timers: Timers::default(),
+            timers,
             resolver,
             stats,
             meter: RefCell::new(meter),

@@ -106,18 +106,13 @@ impl Inbound {
 
     /// Field lines to pass on to a provider of the client's dialect.
     pub fn forward(&self) -> &[u8] {
-        self.forward.filled().get(..self.who.lines).unwrap_or_default()
+        self.forward.filled().get(..self.who.lines as usize).unwrap_or_default()
     }
 
     /// Who asked, as the headers say.
     pub fn who(&self) -> Who<'_> {
         self.who.values(&self.forward)
     }
-}
-
-enum Head {
-    Whole(Inbound),
-    Partial,
 }
 
 impl Client {
@@ -139,8 +134,8 @@ impl Client {
         let mut inbound = loop {
             if !buf.is_empty() && arrival.due(buf.filled()) {
                 match read_head(&self.core, buf.filled(), started_us) {
-                    Ok(Head::Whole(inbound)) => break inbound,
-                    Ok(Head::Partial) => {}
+                    Ok(Some(inbound)) => break inbound,
+                    Ok(None) => {}
                     Err(refusal) => return Arrived::Refused(*refusal),
                 }
             }
@@ -256,13 +251,14 @@ impl From<Refusal> for Stop {
     }
 }
 
-fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Refusal>> {
+/// The request that begins in `bytes`; `None` while its head is not whole.
+fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inbound>, Box<Refusal>> {
     let plan = core.plan();
     let mut guard = core.fields.borrow_mut();
     let fields: &mut Fields = &mut guard;
     let head = match parse_request(bytes, fields, &plan.live.request_head).map_err(Refusal::head)? {
         Parsed::Complete(head) => head,
-        Parsed::Partial => return Ok(Head::Partial),
+        Parsed::Partial => return Ok(None),
     };
     let framing = framing::frame_request(&head, fields, bytes).map_err(Refusal::head)?;
     // SDKs write the slash of a name such as `openai/gpt-4o-mini` as `%2F` when they ask for one model.
@@ -306,7 +302,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Head, Box<Ref
         let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
         start..start + part.len()
     };
-    Ok(Head::Whole(Inbound {
+    Ok(Some(Inbound {
         complete_us: started_us,
         started_us,
         head_len: head.len,

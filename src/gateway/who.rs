@@ -37,15 +37,17 @@ impl Found {
 
     /// Copies the values behind what is in `kept`.
     pub fn keep(&self, bytes: &[u8], kept: &mut Buf) -> Kept {
-        let lines = kept.len();
-        let mut ends = [0; WHO_MAX];
-        for (found, end) in self.0.iter().zip(&mut ends) {
-            if let Some((rank, span)) = found {
-                kept.push(clean(span.of(bytes), *rank > 0));
-            }
-            *end = (kept.len() - lines) as u16;
+        let lines = kept.len() as u32;
+        let values = self.0.map(|found| match found {
+            Some((rank, span)) => clean(span.of(bytes), rank > 0),
+            None => &[],
+        });
+        // The length of each, then all of them; nothing at all where nothing was said.
+        if values.iter().any(|value| !value.is_empty()) {
+            values.iter().for_each(|value| kept.push(&(value.len() as u16).to_le_bytes()));
+            values.iter().for_each(|value| kept.push(value));
         }
-        Kept { lines, ends }
+        Kept { lines }
     }
 }
 
@@ -57,23 +59,22 @@ fn clean(value: &[u8], alias: bool) -> &[u8] {
     if value.iter().all(|byte| (b' '..=b'~').contains(byte)) { value } else { b"invalid" }
 }
 
-/// Where the values are.
-#[derive(Clone, Copy, Default)]
+/// Where the values are. Small, because every request has one.
+#[derive(Clone, Copy)]
 pub struct Kept {
     /// Bytes of field lines before them.
-    pub lines: usize,
-    /// The end of each, counted from there; it begins where the one before ends.
-    ends: [u16; WHO_MAX],
+    pub lines: u32,
 }
 
 impl Kept {
     /// The values, out of the buffer that they were copied to.
     pub fn values<'b>(&self, kept: &'b Buf) -> Who<'b> {
-        let all = kept.filled().get(self.lines..).unwrap_or_default();
-        let mut from = 0;
-        self.ends.map(|end| {
-            let value = all.get(from..usize::from(end)).unwrap_or_default();
-            from = usize::from(end);
+        let all = kept.filled().get(self.lines as usize..).unwrap_or_default();
+        let Some((lengths, mut rest)) = all.split_at_checked(2 * WHO_MAX) else { return Who::default() };
+        std::array::from_fn(|at| {
+            let length = u16::from_le_bytes([lengths[2 * at], lengths[2 * at + 1]]);
+            let (value, after) = rest.split_at_checked(usize::from(length)).unwrap_or_default();
+            rest = after;
             std::str::from_utf8(value).unwrap_or_default()
         })
     }

@@ -1,6 +1,7 @@
 //! One core's work: accept, serve, sweep, and listen to what the process tells it.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +20,6 @@ use super::live::Live;
 use super::metrics::Scraper;
 use super::task::{Ended, until};
 
-/// How often idle upstream connections are looked at.
-const SWEEP_US: u64 = 1_000_000;
-/// The same where a provider's connections are bounded: so long may another core have to wait for one that idles here.
-const SWEEP_BOUNDED_US: u64 = 20_000;
 /// Pause after a failed accept: the process is out of descriptors, and trying at once would only burn the core.
 const ACCEPT_PAUSE_US: u64 = 10_000;
 
@@ -116,8 +113,7 @@ async fn work(start: Start) -> std::io::Result<()> {
 
 async fn sweep(core: Rc<Core>) {
     loop {
-        let bounded = core.pool.borrow().is_bounded();
-        core.timers.sleep(if bounded { SWEEP_BOUNDED_US } else { SWEEP_US }).await;
+        poll_fn(|cx| core.pool.borrow().poll_sweep(cx)).await;
         let mut pool = core.pool.borrow_mut();
         pool.sweep(clock::now_us());
         core.stats.idle.set(pool.idle() as u64);

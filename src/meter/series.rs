@@ -265,11 +265,14 @@ pub struct CoreSeries {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Combination(pub [(u8, u16); WHO_LABELS_MAX]);
 
+/// The name of a label and its values.
+pub type Dimension = (Box<str>, Arc<Table<String>>);
+
 /// What all cores of a process count. One for the life of the process, across reloads.
 #[derive(Debug)]
 pub struct Meter {
     /// By dimension: its name and values. [`ROUTE`] to [`SERIES`] come first.
-    dimensions: Mutex<Vec<(Box<str>, Arc<Table<String>>)>>,
+    dimensions: Mutex<Vec<Dimension>>,
     pub(super) combinations: Table<Combination>,
     cores: Mutex<Vec<Arc<CoreSeries>>>,
 }
@@ -288,13 +291,13 @@ impl Default for Meter {
 }
 
 impl Meter {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Box<str>, Arc<Table<String>>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Dimension>> {
         // Nothing that can panic runs while it is held.
         self.dimensions.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Every dimension with its values.
-    pub(super) fn dimensions(&self) -> Vec<(Box<str>, Arc<Table<String>>)> {
+    pub(super) fn dimensions(&self) -> Vec<Dimension> {
         self.lock().clone()
     }
 

@@ -10,14 +10,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::conn::Idle;
 use super::dial::Destination;
 use super::seats::{Seat, Seats, Wanted};
-use super::{Buf, Conn, buf, clock};
+use super::{Buf, Conn, Deadline, Timers, buf, clock};
 
 /// Longest age, before jitter of up to a quarter less.
 pub const AGE_US: u64 = 600_000_000;
+/// How often idle connections are looked at.
+const SWEEP_US: u64 = 1_000_000;
+/// The same where a provider's connections are scarce: so long may another core have to wait for one that idles here.
+const SWEEP_SCARCE_US: u64 = 5_000;
 /// Most idle connections per origin and core.
 pub const MAX_IDLE: usize = 512;
 
@@ -47,6 +52,10 @@ struct Origin {
 }
 
 impl Origin {
+    fn is_scarce(&self) -> bool {
+        self.seats.open() >= self.bounds.open_max.div_ceil(2)
+    }
+
     fn usable(&self, parked: &mut Parked, now_us: u64) -> bool {
         now_us < parked.pooled.retire_us
             && now_us < parked.since_us + self.bounds.idle_us
@@ -77,9 +86,18 @@ impl Pooled {
 #[derive(Default)]
 pub struct Pool {
     origins: Vec<Origin>,
+    /// When idle connections are looked at next; missing where nobody looks.
+    look: Option<Deadline>,
 }
 
 impl Pool {
+    /// An empty pool whose idle connections are looked at by these timers.
+    pub fn new(timers: &Timers) -> Pool {
+        let look = timers.deadline();
+        look.set(clock::now_us());
+        Pool { origins: Vec::new(), look: Some(look) }
+    }
+
     /// The id of a destination, from now on with these bounds; the same for equal destinations, also across reloads.
     pub fn origin(&mut self, destination: &Destination, seats: &Arc<Seats>, bounds: Bounds) -> OriginId {
         let known = |o: &Origin| o.destination.same(destination) && Arc::ptr_eq(&o.seats, seats);
@@ -141,10 +159,15 @@ impl Pool {
             origin.idle.pop_front();
         }
         origin.idle.push_back(Parked { pooled, since_us: now_us });
+        if origin.is_scarce() {
+            let soon_us = now_us + SWEEP_SCARCE_US;
+            if let Some(look) = self.look.as_ref().filter(|look| look.at_us().is_none_or(|at| at > soon_us)) {
+                look.set(soon_us);
+            }
+        }
     }
 
-    /// Closes what is dead, idle for too long or too old, and what other cores wait for. Called about once a second, and
-    /// more often where [`Pool::is_bounded`] says so.
+    /// Closes what is dead, idle for too long or too old, and what other cores wait for.
     pub fn sweep(&mut self, now_us: u64) {
         for origin in &mut self.origins {
             let mut idle = std::mem::take(&mut origin.idle);
@@ -152,11 +175,19 @@ impl Pool {
             idle.drain(..origin.seats.wanted().min(idle.len()));
             origin.idle = idle;
         }
+        if let Some(look) = &self.look {
+            look.set(now_us + if self.is_scarce() { SWEEP_SCARCE_US } else { SWEEP_US });
+        }
     }
 
-    /// Whether connections are idle here that another core may come to need.
-    pub fn is_bounded(&self) -> bool {
-        self.origins.iter().any(|o| o.bounds.open_max != u32::MAX && !o.idle.is_empty())
+    /// Ready when [`Pool::sweep`] is due.
+    pub fn poll_sweep(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.look.as_ref().map_or(Poll::Pending, |look| look.poll_passed(cx))
+    }
+
+    /// Whether connections are idle here that another core may soon need: half of those that may be open are.
+    fn is_scarce(&self) -> bool {
+        self.origins.iter().any(|o| !o.idle.is_empty() && o.is_scarce())
     }
 
     /// Idle connections of all origins.
@@ -283,13 +314,31 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_another_core_may_need_is_looked_at_at_once() {
+        on_both(async || {
+            let timers = Timers::default();
+            monoio::spawn(timers.clone().drive());
+            let (mut other, id, _peer) = parked().await;
+            let taken = other.take(id, clock::now_us()).unwrap();
+            let (to, seats) = (&other.origins[0].destination, &other.origins[0].seats);
+            let mut pool = Pool::new(&timers);
+            let id = pool.origin(to, seats, Bounds { open_max: 2, ..BOUNDS });
+            pool.sweep(clock::now_us());
+            let begun = clock::now_us();
+            pool.put(id, taken, begun);
+            std::future::poll_fn(|cx| pool.poll_sweep(cx)).await;
+            assert!(clock::now_us() - begun < SWEEP_US / 2, "looked at {} us later", clock::now_us() - begun);
+        });
+    }
+
+    #[test]
     fn a_full_origin_makes_room_out_of_its_own_idle_connections_first_and_gives_them_to_others() {
         on_both(async || {
             let (mut pool, id, _peer) = parked().await;
             let (to, seats) = (pool.origins[0].destination.clone(), pool.origins[0].seats.clone());
-            assert!(!pool.is_bounded());
+            assert!(!pool.is_scarce(), "without a bound nothing is");
             pool.origin(&to, &seats, Bounds { open_max: 1, ..BOUNDS });
-            assert!(pool.is_bounded());
+            assert!(pool.is_scarce());
             // Another core is at the limit because of the connection that idles here.
             assert!(seats.take(1).is_none());
             let wanted = seats.want();

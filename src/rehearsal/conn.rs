@@ -45,6 +45,8 @@ pub(super) struct Conn {
     /// What to do when nothing comes.
     idle: Option<(Duration, IdleAct)>,
     idle_since: Instant,
+    /// When the first byte of the request at hand was seen.
+    began: Option<Instant>,
     /// Bytes that leave before any script: a banner, `100 Continue`.
     ahead: Vec<u8>,
 }
@@ -78,6 +80,7 @@ impl Conn {
             gone: false,
             idle: None,
             idle_since: now,
+            began: None,
             ahead,
         }
     }
@@ -176,6 +179,9 @@ impl Conn {
 
     /// None when the state changed and there is more to do.
     fn take_request(&mut self, provider: &mut Provider, now: Instant) -> Option<Fate> {
+        if !self.reader.is_idle(&self.input) {
+            self.began.get_or_insert(now);
+        }
         match self.reader.advance(&mut self.input) {
             Progress::More if self.gone => Some(Fate::Ends),
             Progress::More => self.rest(now),
@@ -192,7 +198,8 @@ impl Conn {
                 None
             }
             Progress::Request(request) => {
-                let exchange = provider.respond(&request, now);
+                let began = self.began.take().unwrap_or(now);
+                let exchange = provider.respond(&request, began, now);
                 self.play_from(exchange, now);
                 None
             }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const CANCELLATIONS: usize = 10_000;
 const BUCKETS: usize = 36_000;
-/// A call that arrives this soon after a `Retry-After` was sent may have left before it was read.
+/// A call that begins to arrive this soon after a `Retry-After` was sent may have left before it was read.
 const IN_FLIGHT: Duration = Duration::from_millis(50);
 
 /// A copy of the figures at one moment.
@@ -50,7 +50,7 @@ pub struct Counts {
     pub keys: BTreeMap<String, KeyCounts>,
     /// Calls that arrived inside a `Retry-After` window given to the same key and model.
     pub inside_retry_after: u64,
-    /// Those of them that arrived within 50 ms of the window's start and so may have been in flight.
+    /// Those of them that began to arrive within 50 ms of the window's start and so may have been in flight.
     pub inside_retry_after_in_flight: u64,
     /// Figures over time, oldest first; an empty bucket is left out.
     pub buckets: Vec<Bucket>,
@@ -180,8 +180,16 @@ impl Ledger {
         self.counts.bytes_out += bytes_out as u64;
     }
 
-    /// A whole request arrived; `tokens_in` is 0 when its answer costs nothing.
-    pub(super) fn begin(&mut self, now: Instant, key: &str, model: &str, status: u16, tokens_in: u64) {
+    /// A whole request arrived, which `began` earlier when it is long; `tokens_in` is 0 when its answer costs nothing.
+    pub(super) fn begin(
+        &mut self,
+        began: Instant,
+        now: Instant,
+        key: &str,
+        model: &str,
+        status: u16,
+        tokens_in: u64,
+    ) {
         let counts = &mut self.counts;
         counts.requests += 1;
         counts.in_progress += 1;
@@ -197,7 +205,7 @@ impl Ledger {
         of_key.tokens_in += tokens_in;
         if let Some((start, _)) = inside {
             counts.inside_retry_after += 1;
-            if now.duration_since(*start) < IN_FLIGHT {
+            if began.saturating_duration_since(*start) < IN_FLIGHT {
                 counts.inside_retry_after_in_flight += 1;
             } else {
                 of_key.inside_retry_after += 1;
@@ -268,4 +276,25 @@ impl Ledger {
 pub(super) fn key_suffix(key: &str) -> String {
     let skip = key.chars().count().saturating_sub(8);
     key.chars().skip(skip).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_request_that_began_before_a_window_was_in_flight() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut ledger = Ledger::new(Duration::from_secs(1), start);
+        ledger.told_to_wait(at(100), Duration::from_secs(60), "key", "model");
+        for (began, whole, inside, in_flight) in
+            [(0, 99, 0, 0), (90, 500, 1, 1), (149, 500, 2, 2), (150, 500, 3, 2), (60_101, 60_101, 3, 2)]
+        {
+            ledger.begin(at(began), at(whole), "key", "model", 200, 0);
+            let counts = ledger.snapshot();
+            let seen = (counts.inside_retry_after, counts.inside_retry_after_in_flight);
+            assert_eq!(seen, (inside, in_flight), "{began}");
+        }
+    }
 }

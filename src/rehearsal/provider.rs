@@ -93,7 +93,7 @@ impl Provider {
                 Fault::EarlyResponse(status) => Some(*status),
                 _ => None,
             })?;
-            state.ledger.begin(now, &key, "", status, 0);
+            state.ledger.begin(now, now, &key, "", status, 0);
             status
         };
         let request = Request { head: head.clone(), body: Vec::new() };
@@ -107,8 +107,8 @@ impl Provider {
         Some(Exchange { script, key, path: head.path().to_owned() })
     }
 
-    /// The answer to a whole request.
-    pub(super) fn respond(&mut self, request: &Request, now: Instant) -> Exchange {
+    /// The answer to a whole request, the first byte of which came when it `began`.
+    pub(super) fn respond(&mut self, request: &Request, began: Instant, now: Instant) -> Exchange {
         let head = &request.head;
         let key = key_suffix(head.key());
         let ask = Ask::read(request);
@@ -123,7 +123,7 @@ impl Provider {
         drop(state);
         let script = self.script(request, &ask, &faults);
         let mut state = shared.lock();
-        state.ledger.begin(now, &key, &ask.model, script.status, script.tokens_in);
+        state.ledger.begin(began, now, &key, &ask.model, script.status, script.tokens_in);
         if let Some(wait) = retry_after(&faults) {
             let told = now + script.marks.first().map_or(Duration::ZERO, |mark| mark.at);
             state.ledger.told_to_wait(told, wait, &key, &ask.model);

@@ -13,6 +13,7 @@ mod cuts;
 mod fallback;
 mod framing;
 mod limits;
+mod metrics;
 mod once;
 mod paths;
 mod policies;

@@ -278,7 +278,7 @@ fn clients() -> Vec<Scenario> {
     vec![
         retries,
         alone("bail-out", "a build step must give up after two failures", "down:503")
-            .load(Load { step: Some("triage"), streams: 0.0, ..Load::steady(10.0, s(30)).at_least(s(5)) })
+            .load(Load { step: Some("triage"), streams: 0.0, ..Load::steady(20.0, s(30)).at_least(s(7)) })
             .wish(Wish::StepFailures(2))
             .wish(Wish::NoRetries)
             .bar(Bar::RefusedWithin { at_most: ms(5), after: s(1) })
