@@ -19,6 +19,8 @@ Examples:
   OPENAI_BASE_URL=http://localhost:8080/v1 ...  point a client at it
   sluice check sluice.yaml                      all problems of a config, with their places
   sluice explain sluice.yaml gpt-4o-mini        where a model name would go, and why
+  sluice spend --by pipeline,step --since 7d    what was spent, and by whom
+  sluice prices gpt-4o-mini                     what a model costs, and who says so
   sluice mock --fault brownout                  a provider that misbehaves, to rehearse against
   sluice gameday --scale 0.05                   bad days, rehearsed here, with a verdict for each
 
@@ -30,7 +32,7 @@ Environment:
 
 Exit codes:
   0  fine, or stopped as told
-  1  the config was refused, or the model is unknown
+  1  the config was refused, the model is unknown, or there is no ledger
   2  wrong arguments
   3  could not start: address taken, driver missing
   4  a game day missed a bar";
@@ -53,6 +55,10 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Show the chain a model name takes, with key shares and timeouts
     Explain(ExplainArgs),
+    /// Show what was spent, by pipeline, step, team, provider, model, key or day
+    Spend(SpendArgs),
+    /// Show what models cost, and who says so
+    Prices(PricesArgs),
     /// Serve a mock provider that can be told to misbehave
     Mock(MockArgs),
     /// Rehearse bad days on this machine and judge how the gateway does
@@ -118,6 +124,46 @@ pub(super) struct ExplainArgs {
     /// Override one value first, as `sluice serve --set` does; may be repeated
     #[arg(short, long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
+}
+
+/// Arguments of `sluice spend`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct SpendArgs {
+    /// What to group by, with commas between: pipeline, step, team, provider, model, key, day
+    #[arg(long, value_name = "NAMES", default_value = "pipeline")]
+    pub by: String,
+    /// First day (UTC): days back, today included, such as 7d, or a date such as 2026-01-31 [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Last day (UTC), a date [default: today]
+    #[arg(long, value_name = "DATE")]
+    pub until: Option<String>,
+    /// Print JSON, money in whole nano-dollars
+    #[arg(long, conflicts_with = "csv")]
+    pub json: bool,
+    /// Print CSV, money in whole nano-dollars
+    #[arg(long)]
+    pub csv: bool,
+    /// The ledger's file [default: the config's, else ~/.local/state/sluice/ledger.db]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub ledger: Option<PathBuf>,
+    /// Config file that says where the ledger is [default: as `sluice serve`]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+}
+
+/// Arguments of `sluice prices`.
+#[derive(Args, Clone, Debug)]
+pub(super) struct PricesArgs {
+    /// Models, or provider/model [default: all that the config names, else all of the list]
+    #[arg(value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// Config file, for its own prices and for where its model names lead
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `sluice completions`.

@@ -18,8 +18,12 @@ mod exit;
 mod explain;
 mod gameday;
 mod mock;
+mod prices;
 mod rooms;
 mod serve;
+mod spend;
+mod state;
+mod table;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -103,6 +107,8 @@ fn run_with(
         Some(Command::Serve(own)) => serve::run(own, rooms, around),
         Some(Command::Check(own)) => check::run(&own, around),
         Some(Command::Explain(own)) => explain::run(&own, around),
+        Some(Command::Spend(own)) => spend::run(&own, around),
+        Some(Command::Prices(own)) => prices::run(&own, around),
         Some(Command::Mock(own)) => mock::run(own, rooms, around),
         Some(Command::Gameday(own)) => gameday::run(own, rooms, around),
         Some(Command::Completions(own)) => completions::run(&own, around),

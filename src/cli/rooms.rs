@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use super::StartError;
 use super::gameday::GamedayArgs;
 use super::mock::MockArgs;
+use super::state;
 use crate::config::{ConfigError, Loader, Plan, Severity};
 use crate::gateway::{self, ServeOptions};
 use crate::net::driver;
@@ -24,11 +25,12 @@ use crate::rehearsal::{Dialects, Mock, MockOptions, Pacing, Program};
 
 /// Serves `plan` until the process is told to stop; SIGHUP loads the next plan with `loader`.
 pub(super) fn serve(plan: Plan, loader: Loader) -> Result<(), StartError> {
+    let ledger = state::ledger(&|name| std::env::var(name).ok());
     let filter = tracing_subscriber::EnvFilter::try_from_env("SLUICE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let reload = move || loader.load(&|name| std::env::var(name).ok()).map_err(|error| error.to_string());
-    let options = ServeOptions { reload: Some(Box::new(reload)) };
+    let options = ServeOptions { reload: Some(Box::new(reload)), ledger };
     gateway::serve(plan, &options).map_err(|error| StartError::Start(error.to_string()))
 }
 

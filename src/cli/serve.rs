@@ -43,7 +43,7 @@ pub(super) fn run(args: ServeArgs, rooms: &Rooms<'_>, around: &mut Surroundings<
 }
 
 /// The config file and how it was found.
-fn find(flag: Option<&Path>, env: Env<'_>, directory: &Path) -> (Option<PathBuf>, String) {
+pub(super) fn find(flag: Option<&Path>, env: Env<'_>, directory: &Path) -> (Option<PathBuf>, String) {
     if let Some(file) = flag {
         return (Some(file.to_owned()), String::new());
     }

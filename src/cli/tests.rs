@@ -6,17 +6,17 @@ use super::*;
 use crate::config::{DriverChoice, PlanSource};
 use crate::rehearsal::gameday::{Figures, Verdict};
 
-struct Ran {
-    exit: Exit,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub exit: Exit,
+    pub out: String,
+    pub err: String,
     served: Option<(Plan, Loader)>,
     mocked: Option<MockArgs>,
     played: Option<GamedayArgs>,
 }
 
 /// Runs `line` in `directory` with `variables`; started rooms end at once, with an error when `busy`.
-fn ran(line: &[&str], directory: &std::path::Path, variables: &[(&str, &str)], busy: bool) -> Ran {
+pub fn ran(line: &[&str], directory: &std::path::Path, variables: &[(&str, &str)], busy: bool) -> Ran {
     let (served, mocked, played) = (RefCell::new(None), RefCell::new(None), RefCell::new(None));
     let ended = || if busy { Err(StartError::Start("the address is in use".to_owned())) } else { Ok(()) };
     let serve = |plan: Plan, loader: Loader| {
@@ -72,7 +72,7 @@ fn run_line(line: &[&str]) -> Ran {
     ran(line, std::path::Path::new("/nonexistent"), &[("OPENAI_API_KEY", "canary")], false)
 }
 
-fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in files {
         std::fs::write(directory.path().join(name), text).unwrap();

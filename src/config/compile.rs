@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::books;
 use super::bounds::{Limits, Timeouts};
 use super::defaults;
 use super::diagnostics::{Report, nearest, quoted};
@@ -94,6 +95,8 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         idempotency: file.idempotency,
         metrics_path: file.metrics_path.clone(),
         who: file.who.clone(),
+        ledger: books::compile_ledger(&file.ledger, around.directory),
+        access_log: file.access_log.as_ref().map(|file| books::compile_access_log(file, around.directory)),
         retry_cost_nano_usd_per_minute: file.retry_cost_nano_usd_per_minute,
         default_provider: default_provider?,
         mock,

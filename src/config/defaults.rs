@@ -149,3 +149,12 @@ pub const SLOTS_MAX: usize = 20_000;
 pub const MODEL_NAME_BYTES_MAX: usize = 512;
 /// Most suggestions in the answer to an unknown model.
 pub const SUGGESTIONS_MAX: usize = 12;
+
+/// Days that the ledger keeps: a year to compare with, and a month to do it in.
+pub const LEDGER_KEEP_DAYS: u32 = 400;
+/// Most days that a ledger may keep: ten years.
+pub const LEDGER_KEEP_DAYS_MOST: u32 = 3_650;
+/// Size at which the access log's file is put aside. A day of 100,000 exchanges.
+pub const ACCESS_LOG_BYTES: u64 = 64 << 20;
+/// Files of the access log that are kept beside the current one.
+pub const ACCESS_LOG_KEEP: u32 = 5;

@@ -14,6 +14,7 @@
 
 mod beginnings;
 mod blocks;
+mod books;
 mod bounds;
 mod catalog;
 mod chains;
@@ -43,6 +44,7 @@ mod statics;
 mod tree;
 mod values;
 
+pub use books::{AccessLogConfig, LedgerConfig, LogRotate, LogTo};
 pub use bounds::{Limits, Retry, Timeouts};
 pub use catalog::{Catalog, Chain, Offered, TargetRef, UnknownModel, UnknownReason};
 pub use checks::Check;

@@ -15,6 +15,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::books::{AccessLogConfig, LedgerConfig};
 use super::bounds::{Limits, Retry, Timeouts};
 use super::catalog::Catalog;
 use super::checks::Check;
@@ -81,6 +82,10 @@ pub struct Plan {
     pub metrics_path: Option<Box<str>>,
     /// How requests say who asked, and what of it becomes a label.
     pub who: Who,
+    /// What is kept of what was spent.
+    pub ledger: LedgerConfig,
+    /// Where a line for each exchange goes; `None`: nowhere.
+    pub access_log: Option<AccessLogConfig>,
     /// Who gets `/v1/*` requests that name no model.
     pub default_provider: ProviderId,
     /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.

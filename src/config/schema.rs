@@ -7,6 +7,7 @@
 //! the same ones.
 
 use super::blocks::{self, ProviderBlocks};
+use super::books::{self, AccessLogFile, LedgerFile};
 use super::defaults;
 use super::diagnostics::{At, Report};
 use super::fallbacks::{self, FallbackFile};
@@ -43,6 +44,8 @@ pub(super) struct File {
     pub facts: Vec<(Word, Facts)>,
     pub metrics_path: Option<Box<str>>,
     pub who: Who,
+    pub ledger: LedgerFile,
+    pub access_log: Option<AccessLogFile>,
 }
 
 /// `timeouts`, at the top level or of a provider; the last four exist at the top level only.
@@ -184,6 +187,8 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
             None => Some(Idempotency::default()),
         },
         retry_cost_nano_usd_per_minute: retry_cost,
+        ledger: books::ledger(&mut fields, report),
+        access_log: books::access_log(&mut fields, report),
         facts: fields.item("models").map(|item| statics::models(&item, report)).unwrap_or_default(),
         metrics_path: observe::metrics(&mut fields, report),
         who: fields.item("who").map(|item| observe::who(&item, report)).unwrap_or_default(),

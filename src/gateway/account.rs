@@ -14,10 +14,45 @@ use crate::policy::settings::ATTEMPTS_MAX;
 use crate::policy::{AttemptRecord, Cause, Fault, GiveUp, What};
 
 use super::client::Client;
-use super::core::{Core, CorePlan};
+use super::core::CorePlan;
 use super::exchange::Exchange;
 use super::inbound::Inbound;
 use super::stats::Stats;
+
+/// Longest request id that is kept, bytes; those of the known providers have up to 36.
+const ID_MAX: usize = 47;
+
+/// The request id that a client was given, kept without memory of its own.
+#[derive(Clone, Copy)]
+pub struct RequestId {
+    bytes: [u8; ID_MAX],
+    length: u8,
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        RequestId { bytes: [0; ID_MAX], length: 0 }
+    }
+}
+
+impl RequestId {
+    /// A copy of `id`; of one that is too long or no text, nothing.
+    pub fn of(id: &[u8]) -> RequestId {
+        let mut kept = RequestId::default();
+        if let Some(place) = kept.bytes.get_mut(..id.len())
+            && std::str::from_utf8(id).is_ok()
+        {
+            place.copy_from_slice(id);
+            kept.length = id.len() as u8;
+        }
+        kept
+    }
+
+    /// The id; empty when there is none.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
 
 /// What the client was told, set where its answer is written.
 #[derive(Clone, Copy, Default)]
@@ -52,6 +87,8 @@ impl Told {
 pub struct Notes {
     /// What the client was told.
     pub told: Told,
+    /// The request id in its answer.
+    pub id: RequestId,
     /// The attempt whose answer the client was given, or some of it.
     pub answering: Option<u8>,
     /// The gateway's own time until then, microseconds.
@@ -106,22 +143,25 @@ pub fn tokens(usage: &Usage) -> Tokens {
 }
 
 /// Books a request that was refused before it was whole, or before any of it could be read.
-pub fn refused(core: &Core, told: Told) {
+pub fn refused(client: &Client) {
+    let (core, notes) = (&client.core, &client.notes);
     let plan = core.plan();
-    let record = Record { labels: &plan.live.plan.who.labels, ..blank(told, clock::now_us()) };
-    core.meter.borrow_mut().record(&record);
+    let who = &plan.live.plan.who;
+    let record = Record { labels: &who.labels, ..blank(notes.told, clock::now_us()) };
+    core.count(notes.id.text(), &record, who);
 }
 
 /// Books a request that was answered, or left, before its chain was looked for.
 pub fn early(client: &Client, inbound: &Inbound) {
+    let who = &inbound.plan.live.plan.who;
     let record = Record {
         api: inbound.api,
         client_retries: inbound.client_retries,
         who: inbound.who(),
-        labels: &inbound.plan.live.plan.who.labels,
+        labels: &who.labels,
         ..blank(client.notes.told, inbound.started_us)
     };
-    client.core.meter.borrow_mut().record(&record);
+    client.core.count(client.notes.id.text(), &record, who);
 }
 
 /// Books a request that the gateway answers itself, when that answer is that there is nothing.
@@ -172,7 +212,6 @@ impl Exchange<'_> {
         let (state, inbound, core) = (&self.state, self.inbound, &self.client.core);
         publish(&core.stats, &state.plan);
         let attempts = state.flight.attempts();
-        let Ok(mut meter) = core.meter.try_borrow_mut() else { return };
         let notes = &self.client.notes;
         let plan = &state.plan.live.plan;
         let now_us = if notes.ended_us > 0 { notes.ended_us } else { clock::now_us() };
@@ -226,7 +265,7 @@ impl Exchange<'_> {
             labels: &plan.who.labels,
             ..blank(told, inbound.started_us)
         };
-        meter.record(&record);
+        core.count(notes.id.text(), &record, &plan.who);
     }
 
     fn outcome(&self) -> Outcome {

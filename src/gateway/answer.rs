@@ -7,6 +7,7 @@ use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Outcome, Signal, What};
 
+use super::account::RequestId;
 use super::client::After;
 use super::core::Core;
 use super::exchange::{Ended, Exchange};
@@ -84,7 +85,7 @@ pub async fn deliver(
     let out = gather.own.as_vec();
     respond::status_line(out, reply.status);
     let fields_at = out.len();
-    push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, reply);
+    exchange.client.notes.id = push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, reply);
     exchange.push_facts(out, attempt, overhead_us);
     respond::dollar_field(out, "x-sluice-cost-usd", success.cost_nano_usd);
     respond::dropped(out, outbound.dropped);
@@ -113,8 +114,13 @@ pub async fn deliver(
 }
 
 /// Appends the provider's fields that the client may see, and a request id in any case, under the name that the
-/// client's SDK reads: Anthropic's looks for `request-id`, all others for `x-request-id`.
-pub fn push_reply_fields(core: &Core, client_dialect: Dialect, out: &mut Vec<u8>, reply: &Reply) {
+/// client's SDK reads: Anthropic's looks for `request-id`, all others for `x-request-id`. Returns the id.
+pub fn push_reply_fields(
+    core: &Core,
+    client_dialect: Dialect,
+    out: &mut Vec<u8>,
+    reply: &Reply,
+) -> RequestId {
     let lines = reply.lines.filled();
     out.extend_from_slice(lines);
     let [openai, anthropic] = reply.request_ids.clone().map(|at| lines.get(at).filter(|id| !id.is_empty()));
@@ -126,4 +132,5 @@ pub fn push_reply_fields(core: &Core, client_dialect: Dialect, out: &mut Vec<u8>
     if anthropic.is_none() && client_dialect == Dialect::Anthropic {
         respond::field(out, "request-id", id);
     }
+    RequestId::of(id)
 }

@@ -127,7 +127,7 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
             Arrived::Refused(refusal) => {
                 client.core.stats.requests.add(1);
                 let after = respond::refuse(&mut client, &refusal).await;
-                account::refused(&client.core, client.notes.told);
+                account::refused(&client);
                 break after;
             }
             Arrived::Nothing => break After::Cut,

@@ -8,7 +8,7 @@ use crate::meter::Source;
 use crate::net::{Buf, clock};
 use crate::policy::step::{StepBound, StepHandle, StepSettings, Steps};
 
-use super::account::Told;
+use super::account::{RequestId, Told};
 use super::client::{After, Client};
 use super::exchange::Exchange;
 use super::inbound::Inbound;
@@ -37,6 +37,7 @@ async fn give(client: &mut Client, inbound: &Inbound, answer: StaticId, form: &F
     let Some(configured) = plan.statics.get(usize::from(answer.0)) else { return After::Cut };
     let id = client.core.next_id();
     let request_id = respond::request_id(id);
+    client.notes.id = RequestId::of(&request_id);
     let mut body = Vec::with_capacity(configured.content.len() + 1024);
     let shown = Configured {
         content: &configured.content,

@@ -6,14 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use crate::config::Who;
 use crate::dialect::date::{HTTP_DATE_LEN, http_date};
-use crate::meter::CoreMeter;
+use crate::meter::{CoreMeter, Record};
 use crate::net::pool::{OriginId, Pool};
 use crate::net::resolver::Resolver;
 use crate::net::{Timers, clock};
 use crate::policy;
 use crate::wire::fields::Fields;
 
+use super::books::Desk;
 use super::live::Live;
 use super::metrics::Scraper;
 use super::models::ModelList;
@@ -65,6 +67,8 @@ pub struct Core {
     pub stats: Arc<Stats>,
     /// Counters of exchanges.
     pub meter: RefCell<CoreMeter>,
+    /// The way to the ledger and the access log; `None` when there is neither.
+    pub desk: RefCell<Option<Desk>>,
     /// Who writes the metrics page.
     pub scraper: Arc<Scraper>,
     /// Client connections of the whole process that are open.
@@ -107,6 +111,7 @@ impl Core {
             resolver,
             stats,
             meter: RefCell::new(meter),
+            desk: RefCell::default(),
             scraper,
             connections,
             phase: Cell::new(Phase::Serving),
@@ -128,6 +133,19 @@ impl Core {
         self.meter.borrow_mut().reserve_models(live.plan.model_names());
         let plan = adopt(self.index, live, &mut self.pool.borrow_mut(), self.seed ^ self.sequence.get());
         *self.plan.borrow_mut() = plan;
+    }
+
+    /// Counts a finished exchange, and has it booked and logged. `id` is the request id that its client was given.
+    pub fn count(&self, id: &str, record: &Record<'_>, who: &Who) {
+        // Nothing is awaited while these are borrowed, so they are free.
+        if let Ok(mut meter) = self.meter.try_borrow_mut() {
+            meter.record(record);
+        }
+        if let Ok(mut desk) = self.desk.try_borrow_mut()
+            && let Some(desk) = &mut *desk
+        {
+            desk.push(id, record, &who.dims);
+        }
     }
 
     /// A number that is not handed out twice by this process: the id of an exchange.

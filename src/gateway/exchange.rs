@@ -45,8 +45,14 @@ pub enum Ended {
 impl Ended {
     /// A failure that the provider put into words, though not as an error answer of its own.
     pub fn failed_with(signal: Signal, error: UpstreamError) -> Ended {
-        let kept =
-            Kept { status: error.status, lines: Buf::default(), body: Buf::default(), native: false, error };
+        let kept = Kept {
+            status: error.status,
+            lines: Buf::default(),
+            id: Default::default(),
+            body: Buf::default(),
+            native: false,
+            error,
+        };
         Ended::Failed(signal, Some(Box::new(kept)))
     }
 }

@@ -9,7 +9,7 @@ use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
 use crate::policy::{self, Cause, GiveUp, Signal, What};
 
-use super::account::Told;
+use super::account::{RequestId, Told};
 use super::answer;
 use super::client::After;
 use super::exchange::{Ended, Exchange};
@@ -24,6 +24,8 @@ pub struct Kept {
     pub status: u16,
     /// Its fields for the client.
     pub lines: Buf,
+    /// The request id in them.
+    pub id: RequestId,
     /// Its body.
     pub body: Buf,
     /// It came in the client's own dialect and may be passed on as it is.
@@ -80,8 +82,8 @@ pub async fn read<P: Party>(
     let native =
         outbound.dialect == client_dialect && outbound.back.is_none() && (400..600).contains(&reply.status);
     let mut lines = Buf::take(buf::IDLE);
-    answer::push_reply_fields(party.core(), client_dialect, lines.as_vec(), reply);
-    Ok((signal, Box::new(Kept { status: reply.status, lines, body, native, error })))
+    let id = answer::push_reply_fields(party.core(), client_dialect, lines.as_vec(), reply);
+    Ok((signal, Box::new(Kept { status: reply.status, lines, id, body, native, error })))
 }
 
 impl Exchange<'_> {
@@ -167,6 +169,7 @@ impl Exchange<'_> {
     /// Passes a provider's error on, byte for byte.
     async fn pass_on(&mut self, kept: Kept, extra: &[u8]) -> After {
         self.client.notes.told = Told::answer(kept.status, Source::Provider);
+        self.client.notes.id = kept.id;
         let keep = respond::keeps(self.client, self.inbound);
         let Some(gather) = self.client.gather.as_mut() else { return After::Cut };
         gather.reset();

@@ -26,6 +26,7 @@
 mod account;
 mod answer;
 mod attempt;
+mod books;
 mod client;
 mod configured;
 mod connect;

@@ -40,7 +40,7 @@ pub async fn deliver(
     let mut head = Buf::take(buf::IDLE);
     let out = head.as_vec();
     respond::status_line(out, reply.status);
-    push_reply_fields(&exchange.client.core, inbound.dialect, out, reply);
+    exchange.client.notes.id = push_reply_fields(&exchange.client.core, inbound.dialect, out, reply);
     exchange.push_facts(out, attempt, overhead_us);
     match length {
         Some(length) if !matches!(reply.status, 204 | 304) => {

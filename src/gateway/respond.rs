@@ -9,7 +9,7 @@ use crate::net::{Buf, buf};
 use crate::wire::HeadError;
 use crate::wire::chunked::ChunkError;
 
-use super::account::Told;
+use super::account::{RequestId, Told};
 use super::client::{After, Client};
 use super::inbound::Inbound;
 
@@ -97,6 +97,7 @@ pub async fn refuse(client: &mut Client, refusal: &Refusal) -> After {
     client.notes.told = Told::error(&refusal.error);
     let mut body = Vec::with_capacity(256);
     let id = request_id(client.core.next_id());
+    client.notes.id = RequestId::of(&id);
     let id = text(&id);
     render_error(refusal.dialect, &refusal.error, id, &mut body);
     let mut head = Buf::take(buf::IDLE);
@@ -147,6 +148,7 @@ pub async fn page(client: &mut Client, inbound: &Inbound, status: u16, kind: &st
 pub async fn error(client: &mut Client, inbound: &Inbound, error: &GatewayError, extra: &[u8]) -> After {
     client.notes.told = Told::error(error);
     let id = request_id(client.core.next_id());
+    client.notes.id = RequestId::of(&id);
     let id = text(&id);
     let mut body = Vec::with_capacity(512);
     render_error(inbound.dialect, error, id, &mut body);

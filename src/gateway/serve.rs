@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{DriverChoice, Plan, Scheme};
+use crate::config::{AccessLogConfig, DriverChoice, LedgerConfig, Plan, Scheme};
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
 use crate::net::resolver::Resolver;
@@ -18,6 +19,7 @@ use crate::net::{clock, limits, listener};
 use crate::policy::breaker::BreakerView;
 use crate::rehearsal::{Mock, MockOptions, Pacing};
 
+use super::books::{self, Books};
 use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::metrics::Scraper;
@@ -35,6 +37,8 @@ pub type Reload = dyn Fn() -> Result<Plan, String> + Send;
 pub struct ServeOptions {
     /// Loads the plan again on SIGHUP; without it SIGHUP is answered with a warning.
     pub reload: Option<Box<Reload>>,
+    /// The ledger of whoever runs the gateway, for a plan that names none; without it such a plan has no ledger.
+    pub ledger: Option<PathBuf>,
 }
 
 /// Why the gateway does not serve.
@@ -95,11 +99,19 @@ struct Fixed {
     listen: SocketAddr,
     workers: Option<usize>,
     driver: DriverChoice,
+    ledger: LedgerConfig,
+    access_log: Option<AccessLogConfig>,
 }
 
 impl Fixed {
     fn of(plan: &Plan) -> Fixed {
-        Fixed { listen: plan.listen, workers: plan.workers, driver: plan.driver }
+        Fixed {
+            listen: plan.listen,
+            workers: plan.workers,
+            driver: plan.driver,
+            ledger: plan.ledger.clone(),
+            access_log: plan.access_log.clone(),
+        }
     }
 }
 
@@ -116,13 +128,19 @@ pub struct Running {
     fixed: Fixed,
     tls: TlsConfigs,
     mock: Option<Mock>,
+    books: Option<Books>,
 }
 
-/// Starts a gateway and returns once every worker serves.
+/// Starts a gateway and returns once every worker serves. It keeps a ledger only where the plan names its file.
 ///
 /// # Errors
 /// See [`ServeError`]; nothing is left running.
-pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
+pub fn start(plan: Plan) -> Result<Running, ServeError> {
+    start_with(plan, None)
+}
+
+/// The same, with the ledger of whoever runs the gateway for a plan that names none.
+fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeError> {
     limits::raise_open_files();
     let chosen = driver::choose(plan.driver).map_err(ServeError::Driver)?;
     let cores =
@@ -144,6 +162,9 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
     let fixed = Fixed::of(&plan);
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
+    let ledger = books::ledger_path(&live.plan, state);
+    let (books, desks) = books::start(&live.plan, ledger, cores).map_err(ServeError::Plan)?.unzip();
+    let mut desks = desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
     let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
     let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
@@ -159,6 +180,7 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
         fixed,
         tls,
         mock,
+        books,
     };
     let (ready, readiness) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -171,6 +193,7 @@ pub fn start(mut plan: Plan) -> Result<Running, ServeError> {
             live: live.clone(),
             resolver: resolver.clone(),
             scraper: scraper.clone(),
+            desk: desks.next(),
             connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
@@ -303,6 +326,9 @@ impl Running {
         if let Some(mock) = self.mock.take() {
             mock.stop();
         }
+        if let Some(books) = self.books.take() {
+            books.stop();
+        }
         result
     }
 }
@@ -313,11 +339,14 @@ impl Running {
 /// See [`ServeError`].
 pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Worker)?;
-    let running = start(plan)?;
+    let running = start_with(plan, options.ledger.as_deref())?;
     greet(&running);
     let mut drain = Duration::ZERO;
     for signal in signals.forever() {
         if signal == SIGHUP {
+            if let Some(books) = &running.books {
+                books.reopen();
+            }
             reload(&running, options);
             continue;
         }
@@ -363,6 +392,8 @@ fn after_reload(running: &Running) -> String {
         ("listen", now.listen != started.listen),
         ("workers", now.workers != started.workers),
         ("driver", now.driver != started.driver),
+        ("ledger", now.ledger != started.ledger),
+        ("access_log", now.access_log != started.access_log),
     ] {
         if changed {
             said.push_str(&format!("\nsluice: `{name}` is another than at the start; restart to use it"));
@@ -383,6 +414,9 @@ fn greet(running: &Running) {
     say(&format!("sluice: {workers} worker{plural} on {}", running.driver.name()));
     if let Some(why) = &running.fallback {
         say(&format!("sluice: {why}"));
+    }
+    if let Some(ledger) = running.books.as_ref().and_then(|books| books.ledger.as_ref()) {
+        say(&format!("sluice: what is spent is kept in {}; `sluice spend` shows it", ledger.display()));
     }
     for warning in &live.plan.warnings {
         say(&warning.to_string());

@@ -13,6 +13,7 @@ use crate::net::mailbox::Receiver;
 use crate::net::resolver::Resolver;
 use crate::net::{Conn, clock};
 
+use super::books::Desk;
 use super::client;
 use super::core::{Core, Phase};
 use super::live::Live;
@@ -50,6 +51,8 @@ pub struct Start {
     pub resolver: Resolver,
     /// Who writes the metrics page; holds its counters.
     pub scraper: Arc<Scraper>,
+    /// The way to the ledger and the access log.
+    pub desk: Option<Desk>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// What it is told.
@@ -68,6 +71,7 @@ pub fn run(start: Start) -> std::io::Result<()> {
 
 async fn work(start: Start) -> std::io::Result<()> {
     let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.scraper, start.connections));
+    core.desk.replace(start.desk);
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));

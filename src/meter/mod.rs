@@ -9,6 +9,12 @@
 //! GET /metrics ── Meter::families (side thread) ── sums over cores ── text::render
 //! ```
 //!
+//! Where they are wanted, the ledger and the access log get a copy of it ([`outbox`]), which a side thread writes down:
+//!
+//! ```text
+//! Record ── Outbox::push (on its core) ── ring ── Ledger::book, AccessLog::add (side thread) ── files
+//! ```
+//!
 //! Invariants: recording takes no lock and no memory once its series exist; a label has a bounded number of values and
 //! a core a bounded number of series, whatever clients send ([`labels`]); token types are disjoint, so their sums are
 //! right; what has no price is counted as such and never as free.
@@ -17,6 +23,9 @@
 mod cells;
 mod core;
 pub mod labels;
+pub mod ledger;
+pub mod log;
+pub mod outbox;
 pub mod price;
 pub mod process;
 mod record;

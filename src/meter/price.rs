@@ -10,9 +10,13 @@
 //! Limits: list prices only; batch, priority and negotiated prices are not known. Prompts that cost more by their size
 //! are, for the first step. Leaves out: fetching newer lists; a release carries one.
 
+mod find;
+
 use std::collections::HashMap;
 
 use crate::policy::estimate::{Price, Prices, Rates};
+
+pub use find::Listed;
 
 const LIST: &str = include_str!("prices.tsv");
 
@@ -78,13 +82,7 @@ impl PriceList {
 
 impl Prices for PriceList {
     fn price(&self, provider: &str, model: &str) -> Option<Price> {
-        let alias = ALIASES.iter().find(|(name, _)| *name == provider).map(|(_, listed)| *listed);
-        let rules = self.providers.get(provider).or_else(|| self.providers.get(alias?))?;
-        let model = model.to_ascii_lowercase();
-        let by_part = || rules.parts.iter().find(|(name, _)| model.contains(name)).map(|(_, price)| price);
-        let by_prefix =
-            || rules.prefixes.iter().find(|(name, _)| model.starts_with(name)).map(|(_, price)| price);
-        rules.exact.get(model.as_str()).or_else(by_prefix).or_else(by_part).copied()
+        self.listed(provider, model).map(|listed| listed.price)
     }
 }
 

@@ -23,6 +23,11 @@ pub fn instant_of(at_us: u64) -> Instant {
     start() + Duration::from_micros(at_us)
 }
 
+/// Microseconds since the Unix epoch.
+pub fn unix_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+}
+
 /// Seconds since the Unix epoch, for headers and logs that need a wall clock.
 pub fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())

@@ -45,7 +45,7 @@ pub mod shared;
 pub mod simulate;
 mod state;
 pub mod step;
-mod sync;
+pub(crate) mod sync;
 mod window;
 
 pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};

@@ -83,7 +83,8 @@ impl Pump<'_, '_> {
         let (no, sent_us, received_us) = (self.attempt.no, self.call.sent_us, self.call.received_us);
         let overhead = self.exchange.answers(no, 200, sent_us, received_us);
         let exchange = &self.exchange;
-        push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
+        let id = push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
+        self.exchange.client.notes.id = id;
         self.exchange.push_facts(out, self.attempt, overhead);
         respond::dropped(out, self.dropped);
         out.extend_from_slice(b"cache-control: no-cache\r\n");
