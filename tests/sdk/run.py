@@ -124,7 +124,7 @@ def main():
     # Nothing of the caller's keys, proxies or base URLs may reach a test.
     drop = re.compile(r"(_API_KEY|_BASE_URL|_PROXY|_AUTH_TOKEN)$|^SLUICE_", re.IGNORECASE)
     env = {name: value for name, value in os.environ.items() if not drop.search(name)}
-    binary, processes, failed = str(args.bin.resolve()), [], []
+    binary, processes, homes, failed = str(args.bin.resolve()), [], [], []
 
     def start(name, command, **more):
         processes.append(Process(name, command, {**env, **more}))
@@ -145,7 +145,7 @@ def main():
             env[f"SDK_{fake}"] = "http://127.0.0.1:9"
         katan = shutil.which("llm-katan", path=str(pathlib.Path(sys.executable).parent))
         if katan:
-            home = tempfile.mkdtemp(prefix="sluice-katan-")
+            homes.append(home := tempfile.mkdtemp(prefix="sluice-katan-"))
 
             def start_katan(variable, *more):
                 port = free_port()
@@ -216,6 +216,8 @@ def main():
     finally:
         for process in reversed(processes):
             process.stop()
+        for home in homes:
+            shutil.rmtree(home, ignore_errors=True)
     if failed:
         print(f"\nFAILED on {args.driver}: {', '.join(failed)}")
         for process in processes:
