@@ -28,6 +28,10 @@ impl Dimension {
         if value.is_empty() {
             return EMPTY;
         }
+        // What was met is fit, so only what was not has to be looked at byte by byte.
+        if let Some(number) = self.met.met(value) {
+            return number;
+        }
         self.met.number(&self.table, fit(value, longest)).unwrap_or_else(|| {
             overflow[self.at].add(1);
             OTHER
@@ -161,9 +165,9 @@ impl CoreMeter {
         for (label, slot) in r.labels.iter().zip(&mut combination.0) {
             let value = r.who.get(usize::from(label.at)).copied().unwrap_or_default();
             let Some(dimension) = dimension(&mut self.named, &self.meter, label) else { continue };
-            *slot = (dimension.at as u8, dimension.number(value, VALUE_BYTES_MAX, overflow));
+            *slot = Combination::pair(dimension.at, dimension.number(value, VALUE_BYTES_MAX, overflow));
         }
-        if combination.0[0].0 == 0 {
+        if combination.0[0] == 0 {
             return EMPTY;
         }
         self.combinations.number(&self.meter.combinations, &combination).unwrap_or_else(|| {

@@ -78,6 +78,16 @@ impl<K> Default for Lookup<K> {
 }
 
 impl<K: Hash + Eq + Clone> Lookup<K> {
+    /// The number of `value` if this core has met it.
+    #[inline]
+    pub fn met<Q>(&self, value: &Q) -> Option<u16>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.numbers.get(value).copied()
+    }
+
     /// The number of `value`, which gets one when there is room. `None` when there is none left.
     #[inline]
     pub fn number<Q>(&mut self, table: &Table<K>, value: &Q) -> Option<u16>

@@ -105,7 +105,7 @@ impl Names {
         let known = self.combinations.get(usize::from(number)).filter(|_| number != OTHER);
         // Past the bound of combinations every label is `other`.
         let all = known.is_none().then(|| (NAMED..self.values.len()).map(|dimension| (dimension, OTHER)));
-        let pairs = known.map(|c| c.0.iter().map(|(dimension, value)| (usize::from(*dimension), *value)));
+        let pairs = known.map(Combination::pairs);
         let pairs = pairs.into_iter().flatten().chain(all.into_iter().flatten());
         pairs.filter(|(dimension, _)| *dimension >= NAMED).map(|(dimension, value)| {
             let name = self.values.get(dimension).map_or("", |(name, _)| name);

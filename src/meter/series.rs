@@ -261,9 +261,21 @@ pub struct CoreSeries {
     pub once: Once,
 }
 
-/// Which label has which value, for each label that says who asked: numbers of dimensions and of their values.
+/// Which label has which value, for each label that says who asked. Whole words, which hash as one piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Combination(pub [(u8, u16); WHO_LABELS_MAX]);
+pub struct Combination(pub [u32; WHO_LABELS_MAX]);
+
+impl Combination {
+    /// A value of a dimension, by their numbers; never 0, since no dimension of who asked is.
+    pub fn pair(dimension: usize, value: u16) -> u32 {
+        (dimension as u32) << 16 | u32::from(value)
+    }
+
+    /// The dimensions with their values.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, u16)> + '_ {
+        self.0.iter().map(|pair| ((pair >> 16) as usize, *pair as u16))
+    }
+}
 
 /// The name of a label and its values.
 pub type Dimension = (Box<str>, Arc<Table<String>>);
