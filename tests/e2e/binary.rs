@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use crate::support::*;
 
 /// A running `sluice serve`; killed when a test fails before it ends it.
-struct Process {
-    child: Child,
+pub struct Process {
+    pub child: Child,
     lines: std::io::Lines<BufReader<ChildStderr>>,
-    said: String,
-    addr: SocketAddr,
+    pub said: String,
+    pub addr: SocketAddr,
 }
 
 impl Process {
     /// Starts in `directory` with these arguments and nothing in the environment but `vars`.
-    fn serve(directory: &Path, args: &[&str], vars: &[(&str, &str)]) -> Process {
+    pub fn serve(directory: &Path, args: &[&str], vars: &[(&str, &str)]) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
             .arg("serve")
             .args(args)
@@ -41,7 +41,7 @@ impl Process {
     }
 
     /// Reads what it says until `word` comes.
-    fn hear(&mut self, word: &str) {
+    pub fn hear(&mut self, word: &str) {
         loop {
             let Some(Ok(line)) = self.lines.next() else { panic!("`{word}` was never said:\n{}", self.said) };
             self.said.push_str(&line);
@@ -52,13 +52,13 @@ impl Process {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// Waits for its end, at most ten seconds.
-    fn end(&mut self) -> ExitStatus {
+    pub fn end(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

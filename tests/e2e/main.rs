@@ -7,6 +7,7 @@
 
 mod answers;
 mod binary;
+mod books;
 mod cancel;
 mod corpus;
 mod cuts;

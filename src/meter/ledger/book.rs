@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::day_of;
 use super::store::{Store, StoreError};
-use crate::meter::outbox::{Entry, is_ok};
+use crate::meter::outbox::{Entry, beginning, is_ok};
 use crate::meter::record::{Answered, Cost};
 
 /// What stands for all names that there was no room for.
@@ -284,7 +284,7 @@ impl Ledger {
 
 /// Characters of a name as they are kept: bounded, and nothing that moves a cursor.
 fn cut(name: &str) -> impl Iterator<Item = char> {
-    name[..name.floor_char_boundary(NAME_MAX)].chars().map(|c| if c.is_control() { '?' } else { c })
+    beginning(name, NAME_MAX).chars().map(|c| if c.is_control() { '?' } else { c })
 }
 
 fn write_id(id: &mut String, day: u32, names: &[&str]) {

@@ -10,6 +10,7 @@
 //!
 //! Leaves out: prompts, answers, secrets. A [`Record`] has none.
 
+use super::beginning;
 use crate::dialect::{Api, Usage};
 use crate::meter::record::{Answered, Cost, Outcome, Record, Source, Spend, Tried, WHO_MAX};
 use crate::policy::Fault;
@@ -216,7 +217,7 @@ fn write_numbers<const N: usize>(numbers: [u64; N], out: &mut Vec<u8>) {
 
 #[inline]
 fn write_text(text: &str, out: &mut Vec<u8>) {
-    let text = if text.len() <= TEXT_MAX { text } else { &text[..text.floor_char_boundary(TEXT_MAX)] };
+    let text = beginning(text, TEXT_MAX);
     out.push(text.len() as u8);
     out.extend_from_slice(text.as_bytes());
 }

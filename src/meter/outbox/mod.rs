@@ -35,6 +35,16 @@ pub struct Inbox {
     frame: Vec<u8>,
 }
 
+/// The beginning of `text` that is at most so many bytes long and ends between two characters.
+#[inline]
+pub(super) fn beginning(text: &str, longest: usize) -> &str {
+    let mut end = longest.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// The two ends of one core's ring.
 pub fn outbox() -> (Outbox, Inbox) {
     outbox_of(RING_BYTES)
