@@ -371,6 +371,21 @@ mod tests {
     }
 
     #[test]
+    fn a_call_with_another_key_is_booked_although_it_is_never_refused() {
+        let (budget, set) = (RetryBudget::new(1), BudgetSettings { floor_per_second: 0, ..SET });
+        (0..100).for_each(|_| budget.earn(0));
+        assert_eq!(budget.view(&set, 0), BudgetView { left_milli: 10_000, granted: 0, refused: 0 });
+        (0..10).for_each(|_| budget.charge(&set, 0));
+        assert_eq!(budget.view(&set, 0), BudgetView { left_milli: 0, granted: 10, refused: 0 });
+        assert!(!budget.spend(&set, 0, false), "what was booked cannot be spent again");
+        (0..100).for_each(|_| budget.charge(&set, 0));
+        (0..309).for_each(|_| budget.earn(0));
+        assert!(!budget.has(&set, 0));
+        budget.earn(0);
+        assert!(budget.has(&set, 0), "a debt of one burst at most, and 310 requests earn it and a call");
+    }
+
+    #[test]
     fn an_idle_hour_saves_up_no_more_than_the_burst() {
         let budget = RetryBudget::new(1);
         for _ in 0..10_000 {

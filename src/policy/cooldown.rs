@@ -199,6 +199,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_word_of_a_provider_is_taken_however_short() {
+        let until = Cooldown::new().refuse(&RATE, 0, Some(S / 5), &mut Random::new(3));
+        assert!((S / 5..=S / 5 * 11 / 10).contains(&until), "{until}");
+    }
+
+    #[test]
+    fn gateways_that_are_refused_at_one_moment_come_back_apart() {
+        let end = |seed| Cooldown::new().refuse(&RATE, 0, Some(60 * S), &mut Random::new(seed));
+        let ends: Vec<u64> = (0..50).map(end).collect();
+        let (first, last) = (ends.iter().min(), ends.iter().max());
+        assert!(first.zip(last).is_some_and(|(first, last)| last - first > 4 * S), "{ends:?}");
+    }
+
+    #[test]
+    fn a_key_that_is_refused_for_a_day_keeps_its_longest_window() {
+        let (cell, random, mut now) = (Cooldown::new(), &mut Random::new(3), 0);
+        for refusal in 0..3_000 {
+            let until = cell.refuse(&RATE, now, None, random);
+            assert!(refusal < 5 || until - now >= RATE.max_us, "refusal {refusal}: {} us", until - now);
+            now = until;
+        }
+    }
+
+    #[test]
     fn refusals_in_flight_together_are_one_strike() {
         let (cell, random) = (Cooldown::new(), &mut Random::new(3));
         for at in 0..50 {
