@@ -460,6 +460,11 @@ mod tests {
         assert_eq!((money.spent(59 * S), money.refused()), (limit, 1));
         assert!(money.spend(limit, 60 * S, limit));
         assert!(!RetryMoney::new().spend(u64::MAX, 0, SPENT_MASK + 1));
+        assert!(!money.spend(limit, 60 * S, 1));
+        assert_eq!(money.refused(), 2);
+        let two_years = MINUTE_US * ((1 << 20) + 5);
+        assert!(money.spend(limit, two_years, 7));
+        assert_eq!(money.spent(two_years), 7, "the count of minutes may pass its twenty bits");
     }
 
     proptest! {
