@@ -174,7 +174,7 @@ fn facts_and_money_keep_every_digit() {
     let plan = plan(
         "providers: {a: {base_url: 'http://a', aliases: {mini: small}}}
 models:
-  a/small: {price: {input: 0.01875, output: 0.15, cache_read: 0.001}}
+  a/small: {price: {input: 0.01875, output: 0.15, cache_read: 0.001, cache_write_long: 0.05, audio_input: 2, flex: 0.5, priority: 1.75}}
   a/large: {context: 400000}
 retry_budget: {max_cost_usd_per_minute: 0.000000001}
 step_budget: {usd: 2.5}
@@ -182,6 +182,14 @@ step_budget: {usd: 2.5}
     );
     let slot = |model: &str| plan.resolve(model).expect("known").get(&plan, model, 0).expect("a target").slot;
     let price = plan.facts(slot("mini")).price.expect("priced");
+    assert_eq!(
+        (price.extras.cache_write_long, price.extras.audio_input, price.extras.audio_output),
+        (Some(50_000), Some(2_000_000), None)
+    );
+    assert_eq!(
+        (price.extras.flex, price.extras.priority, price.extras.batch),
+        (Some(500), Some(1_750), None)
+    );
     assert_eq!(
         (price.input, price.cache_read, price.cache_write, price.output),
         (18_750, 1_000, 18_750, 150_000)
@@ -222,6 +230,7 @@ fn limits_of_blocks_hold_at_the_edge_and_not_one_past_it() {
         ("step_budget: {usd", "10000", "10001"),
         ("idempotency: {entries", "1000000", "1000001"),
         ("models: {a/x: {price: {output: 1, input", "4000}}", "4001}}"),
+        ("models: {a/x: {price: {output: 1, input: 1, flex", "65}}", "66}}"),
     ] {
         let text = |value: &str| format!("{TWO}{key}: {value}}}");
         assert!(loader().load_text(&text(fine), &keys).is_ok(), "{}", text(fine));

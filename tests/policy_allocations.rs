@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use sluice::config::Loader;
-use sluice::policy::estimate::PriceSource;
+use sluice::policy::price::PriceSource;
 use sluice::policy::{
     Ask, Chain, Core, ErrorKind, Flight, Outcome, PolicyId, ProviderId, ProviderSettings, Settings, Shared,
     Signal, Step, Success, TargetRef, What, attribute, chain_of, downstream,

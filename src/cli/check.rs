@@ -10,7 +10,7 @@ use super::args::CheckArgs;
 use super::{Exit, Surroundings};
 use crate::config::{Diagnostic, Loader, Plan, Severity};
 use crate::meter::price::PriceList;
-use crate::policy::estimate::PriceSource;
+use crate::policy::price::PriceSource;
 use crate::policy::{self, Settings};
 
 /// How findings are printed.

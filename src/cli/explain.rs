@@ -6,7 +6,7 @@ use super::args::ExplainArgs;
 use super::{Exit, Surroundings};
 use crate::config::{ListPrice, Loader, ModelPrice, explain};
 use crate::meter::price::PriceList;
-use crate::policy::estimate::Prices;
+use crate::policy::price::Prices;
 
 /// Runs the command.
 pub(super) fn run(args: &ExplainArgs, around: &mut Surroundings<'_>) -> io::Result<Exit> {
@@ -41,6 +41,7 @@ fn listed(list: &PriceList, provider: &str, model: &str) -> Option<ListPrice> {
             cache_read: rates.cache_read,
             cache_write: rates.cache_write,
             output: rates.output,
+            extras: found.extras,
         },
         context_tokens: (found.context_tokens > 0).then_some(found.context_tokens),
         dearer_above: found.large.map(|(tokens, _)| tokens),

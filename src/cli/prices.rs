@@ -12,7 +12,7 @@ use super::table::{Table, grouped};
 use super::{Exit, Surroundings};
 use crate::config::{Loader, ModelPrice, Plan};
 use crate::meter::price::{Listed, PriceList};
-use crate::policy::estimate::{Price, Rates};
+use crate::policy::price::{Extras, Price, Rates};
 
 /// One answer.
 struct Found {
@@ -68,6 +68,9 @@ pub(super) fn run(args: &PricesArgs, around: &mut Surroundings<'_>) -> io::Resul
     } else {
         if !found.is_empty() {
             as_table(&found, around.out)?;
+            if !args.models.is_empty() {
+                priced_apart(&found, around.out)?;
+            }
             writeln!(around.out, "\ndollars a million tokens; {}", list.about())?;
         }
         for (asked, near) in &unknown {
@@ -123,15 +126,9 @@ fn of_plan(plan: &Plan, list: &PriceList) -> Vec<Found> {
 
 fn at_provider(provider: &str, model: String, own: Option<ModelPrice>, list: &PriceList) -> Found {
     if let Some(own) = own {
-        let rates = Rates {
-            input: own.input,
-            cache_read: own.cache_read,
-            cache_write: own.cache_write,
-            output: own.output,
-        };
         // A config states no window with a price; the list's still holds.
         let context_tokens = list.listed(provider, &model).map_or(0, |listed| listed.price.context_tokens);
-        let price = Some(Price { rates, large: None, context_tokens });
+        let price = Some(Price { context_tokens, ..Price::from(own) });
         return Found { provider: provider.to_owned(), model, price, source: "config".to_owned() };
     }
     match list.listed(provider, &model) {
@@ -195,6 +192,29 @@ fn as_table(found: &[Found], out: &mut dyn io::Write) -> io::Result<()> {
     table.write(out)
 }
 
+/// A line for each price that has more than the table shows.
+fn priced_apart(found: &[Found], out: &mut dyn io::Write) -> io::Result<()> {
+    for one in found {
+        let Some(extras) = one.price.map(|price| price.extras) else { continue };
+        let rates = [
+            ("caches kept an hour", extras.cache_write_long),
+            ("audio input", extras.audio_input),
+            ("audio output", extras.audio_output),
+            ("reasoning", extras.reasoning),
+        ];
+        let tiers = [("flex", extras.flex), ("priority", extras.priority), ("batch", extras.batch)];
+        let rates = rates.into_iter().filter_map(|(name, rate)| Some(format!("{name} {}", usd(rate?))));
+        let tiers = tiers
+            .into_iter()
+            .filter_map(|(name, share)| Some(format!("{name} {} times the price", f64::from(share?) / 1e3)));
+        let words: Vec<String> = rates.chain(tiers).collect();
+        if !words.is_empty() {
+            writeln!(out, "{}/{}: {}", one.provider, one.model, words.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
 fn rates_json(rates: &Rates) -> Value {
     let usd = |rate: u32| f64::from(rate) / 1e6;
     json!({
@@ -205,6 +225,20 @@ fn rates_json(rates: &Rates) -> Value {
     })
 }
 
+/// What is priced apart: dollars a million tokens, and what service tiers cost as multiples of the standard price.
+fn extras_json(extras: &Extras) -> serde_json::Map<String, Value> {
+    let usd = [
+        ("cache_write_long", extras.cache_write_long),
+        ("audio_input", extras.audio_input),
+        ("audio_output", extras.audio_output),
+        ("reasoning", extras.reasoning),
+    ];
+    let times = [("flex", extras.flex), ("priority", extras.priority), ("batch", extras.batch)];
+    let usd = usd.into_iter().filter_map(|(name, rate)| Some((name, f64::from(rate?) / 1e6)));
+    let times = times.into_iter().filter_map(|(name, share)| Some((name, f64::from(share?) / 1e3)));
+    usd.chain(times).map(|(name, number)| (name.to_owned(), number.into())).collect()
+}
+
 fn as_json(found: &Found) -> Value {
     let mut all = json!({"provider": found.provider, "model": found.model, "price": null});
     if let Some(price) = &found.price {
@@ -212,6 +246,10 @@ fn as_json(found: &Found) -> Value {
         all["source"] = found.source.clone().into();
         if price.context_tokens > 0 {
             all["context_tokens"] = price.context_tokens.into();
+        }
+        let extras = extras_json(&price.extras);
+        if !extras.is_empty() {
+            all["extras"] = extras.into();
         }
         if let Some((from, rates)) = &price.large {
             all["large"] = json!({"prompt_tokens_above": from, "price": rates_json(rates)});

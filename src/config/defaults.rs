@@ -107,6 +107,8 @@ pub const BULKHEAD_QUEUE: u32 = 64;
 /// How long they wait. Longer queues hide overload instead of showing it.
 pub const BULKHEAD_QUEUE_WAIT_MS: u64 = 100;
 
+/// Highest price of a service tier, as a multiple of the standard one: what 16 bits of thousandths hold, rounded down.
+pub const TIER_FACTOR_MOST: f64 = 65.0;
 /// Hedges a hundred requests may have, at most: the price in The Tail at Scale.
 pub const HEDGE_PERCENT: u32 = 2;
 /// No hedge before this, however fast the target is: below it the second call cannot pay off.

@@ -263,4 +263,26 @@ pub struct ModelPrice {
     pub cache_write: u32,
     /// Output, reasoning included.
     pub output: u32,
+    /// What is priced apart.
+    pub extras: PriceExtras,
+}
+
+/// What some tokens cost that are priced apart, pico-dollars, and what service tiers cost, thousandths of the standard
+/// price. What is not stated costs as the tokens that it is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PriceExtras {
+    /// Input written to the provider's cache for an hour or more.
+    pub cache_write_long: Option<u32>,
+    /// Audio in the prompt.
+    pub audio_input: Option<u32>,
+    /// Audio in the answer.
+    pub audio_output: Option<u32>,
+    /// Output spent on reasoning.
+    pub reasoning: Option<u32>,
+    /// The slow, cheap tier.
+    pub flex: Option<u16>,
+    /// The fast, dear tier.
+    pub priority: Option<u16>,
+    /// Batches.
+    pub batch: Option<u16>,
 }

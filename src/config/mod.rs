@@ -55,8 +55,8 @@ pub use explain::{Explanation, Line, ListPrice, Listed, TargetWords, explain};
 pub use known::MOCK;
 pub use load::Loader;
 pub use mechanisms::{
-    Balance, Breaker, Bulkhead, Cooldown, Facts, Hedge, Idempotency, ModelPrice, RetryBudget, RouteDefaults,
-    RouteTimeouts, StaticAnswer, StaticId, StepBudget,
+    Balance, Breaker, Bulkhead, Cooldown, Facts, Hedge, Idempotency, ModelPrice, PriceExtras, RetryBudget,
+    RouteDefaults, RouteTimeouts, StaticAnswer, StaticId, StepBudget,
 };
 pub use observe::{DIMS_MAX, METRICS_PATH, Who, WhoHeader, WhoLabel};
 pub use places::Places;

@@ -176,6 +176,17 @@ impl<'n> Item<'n> {
         None
     }
 
+    /// How many times as much something is.
+    pub(super) fn factor(&self, report: &mut Report, most: f64) -> Option<f64> {
+        let number = self.number(report)?;
+        if (0.0..=most).contains(&number) {
+            return Some(number);
+        }
+        let help = format!("use a factor from 0 to {most}: 0.5 is half the standard price");
+        self.error(report, format!("`{}` is out of range", self.path), help);
+        None
+    }
+
     /// A number of bytes: `64KiB`, `32MiB`, or a bare number.
     pub(super) fn bytes(&self, report: &mut Report, least: u64, most: u64) -> Option<u64> {
         let bytes = match &self.node.value {

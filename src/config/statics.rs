@@ -6,7 +6,7 @@ use std::path::Path;
 use super::blocks::nano_usd;
 use super::defaults;
 use super::diagnostics::{Report, nearest};
-use super::mechanisms::{Facts, Idempotency, ModelPrice, StaticAnswer, StaticId, StepBudget};
+use super::mechanisms::{Facts, Idempotency, ModelPrice, PriceExtras, StaticAnswer, StaticId, StepBudget};
 use super::reader::{Item, Word};
 use super::tree::Value;
 
@@ -202,6 +202,18 @@ fn price(item: &Item<'_>, report: &mut Report) -> Option<ModelPrice> {
     };
     let (input, output) = (rate("input"), rate("output"));
     let (cache_read, cache_write) = (rate("cache_read"), rate("cache_write"));
+    let mut extras = PriceExtras {
+        cache_write_long: rate("cache_write_long"),
+        audio_input: rate("audio_input"),
+        audio_output: rate("audio_output"),
+        reasoning: rate("reasoning"),
+        ..PriceExtras::default()
+    };
+    let mut times = |name: &'static str| {
+        let factor = fields.item(name)?.factor(report, defaults::TIER_FACTOR_MOST)?;
+        Some((factor * 1e3).round() as u16)
+    };
+    (extras.flex, extras.priority, extras.batch) = (times("flex"), times("priority"), times("batch"));
     fields.finish(report, &[]);
     let (Some(input), Some(output)) = (input, output) else {
         let written = |name: &str| item.node.member(name).is_some();
@@ -216,5 +228,6 @@ fn price(item: &Item<'_>, report: &mut Report) -> Option<ModelPrice> {
         output,
         cache_read: cache_read.unwrap_or(input),
         cache_write: cache_write.unwrap_or(input),
+        extras,
     })
 }

@@ -5,7 +5,7 @@
 
 use super::api::Api;
 use super::json::Cursor;
-use super::usage::{self, Usage};
+use super::usage::{self, ServiceTier, Usage};
 use super::watch::{Finish, of_incomplete, of_status};
 use crate::config::Dialect;
 
@@ -30,7 +30,7 @@ pub fn inspect_answer(api: Api, dialect: Dialect, body: &[u8]) -> Answer {
     let mut cursor = Cursor::new(body);
     let anthropic = dialect == Dialect::Anthropic;
     let responses = api == Api::Responses;
-    let (mut status, mut why) = (None, None);
+    let (mut status, mut why, mut tier) = (None, None, None);
     let is_object = cursor.object(|cursor, name| match name {
         b"usage" if anthropic => answer.usage = usage::read_anthropic(cursor, None),
         b"usage" => answer.usage = usage::read_openai(cursor),
@@ -40,6 +40,7 @@ pub fn inspect_answer(api: Api, dialect: Dialect, body: &[u8]) -> Answer {
                 answer.usage = Some(Usage { input, ..Usage::default() });
             }
         }
+        b"service_tier" => tier = ServiceTier::read(cursor),
         b"error" => answer.error |= !cursor.skip().is_empty(),
         b"type" | b"object" => answer.error |= cursor.skip().is("error"),
         b"choices" => read_choices(&mut answer, cursor),
@@ -62,6 +63,9 @@ pub fn inspect_answer(api: Api, dialect: Dialect, body: &[u8]) -> Answer {
         }
         _ => {}
     });
+    if let (Some(usage), Some(tier)) = (&mut answer.usage, tier) {
+        usage.tier = tier;
+    }
     if let Some(status) = status {
         answer.finish = why.or(Some(of_status(status, answer.tool_calls)));
         answer.error |= status == b"failed";
@@ -136,6 +140,17 @@ mod tests {
 
         let count = inspect_answer(Api::CountTokens, Dialect::Anthropic, br#"{"input_tokens":2095}"#);
         assert_eq!(count.usage.unwrap().input, 2095);
+    }
+
+    #[test]
+    fn the_service_tier_is_found_on_either_side_of_the_usage() {
+        for text in [
+            r#"{"service_tier":"flex","usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+            r#"{"usage":{"prompt_tokens":1,"completion_tokens":2},"service_tier":"flex"}"#,
+        ] {
+            let answer = inspect_answer(Api::ChatCompletions, Dialect::OpenAi, text.as_bytes());
+            assert_eq!(answer.usage.unwrap().tier, ServiceTier::Flex, "{text}");
+        }
     }
 
     #[test]

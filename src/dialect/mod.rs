@@ -32,5 +32,5 @@ pub use error::{
 pub use head::{anthropic_version, auth_header, forward_request_header, forward_response_header};
 pub use models::{ModelEntry, parse_models, render_models};
 pub use translate::{Dropped, TranslateError, TranslateFault};
-pub use usage::Usage;
+pub use usage::{ServiceTier, Usage};
 pub use watch::{EventKind, Finish, StreamWatch};

@@ -11,12 +11,77 @@
 //! | `cache_write` | `prompt_tokens_details.cache_write_tokens` | `input_tokens_details.cache_write_tokens` | `cache_creation_input_tokens` |
 //! | `cache_write_long` | – | `…cache_write_tokens_details.ttl_12h_tokens` | `cache_creation.ephemeral_1h_input_tokens` |
 //! | `output` | `completion_tokens` (+ reasoning where the total says it is on top) | `output_tokens` | `output_tokens` |
+//! | `tier` | `service_tier` beside `usage` | the same | `service_tier`, `speed` |
 //! | `reasoning` | `completion_tokens_details.reasoning_tokens` | `output_tokens_details.reasoning_tokens` | `output_tokens_details.thinking_tokens` |
 //!
 //! A provider whose cached count is larger than its prompt count excludes the cache from the prompt, as Anthropic
 //! does; it is read that way. Left out: prices (`meter`), and provider extras such as timings.
 
 use super::json::Cursor;
+
+/// What a provider says it answered with. Prices depend on it; what was asked for does not decide it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ServiceTier {
+    /// The usual one; also of who says nothing.
+    #[default]
+    Standard,
+    /// Slower and cheaper.
+    Flex,
+    /// Faster and dearer.
+    Priority,
+    /// In batches.
+    Batch,
+    /// One that we do not know.
+    Other,
+}
+
+impl ServiceTier {
+    /// Reads `service_tier` of an answer: OpenAI, Anthropic, Groq, Gemini's OpenAI endpoint.
+    fn of(word: &[u8]) -> ServiceTier {
+        match word {
+            // `scale` is capacity that was paid for before.
+            b"default" | b"standard" | b"auto" | b"on_demand" | b"scale" | b"standard_only" | b"" => {
+                ServiceTier::Standard
+            }
+            b"flex" => ServiceTier::Flex,
+            b"priority" => ServiceTier::Priority,
+            b"batch" => ServiceTier::Batch,
+            _ => ServiceTier::Other,
+        }
+    }
+
+    /// Reads the value at the cursor; what is no text says nothing.
+    pub(crate) fn read(cursor: &mut Cursor<'_>) -> Option<ServiceTier> {
+        cursor.skip().content().map(ServiceTier::of)
+    }
+
+    /// A number for it, below 8.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The tier that [`code`](Self::code) gave this number.
+    pub fn from_code(code: u8) -> ServiceTier {
+        match code {
+            0 => ServiceTier::Standard,
+            1 => ServiceTier::Flex,
+            2 => ServiceTier::Priority,
+            3 => ServiceTier::Batch,
+            _ => ServiceTier::Other,
+        }
+    }
+
+    /// The stable word for logs and the ledger.
+    pub fn label(self) -> &'static str {
+        match self {
+            ServiceTier::Standard => "standard",
+            ServiceTier::Flex => "flex",
+            ServiceTier::Priority => "priority",
+            ServiceTier::Batch => "batch",
+            ServiceTier::Other => "other",
+        }
+    }
+}
 
 /// Tokens of one answer. `input`, `cache_read`, `cache_write` and `output` are disjoint and sum to the total;
 /// every other field is a part of the one its doc names.
@@ -38,6 +103,8 @@ pub struct Usage {
     pub audio_in: u64,
     /// Part of `output` that was audio.
     pub audio_out: u64,
+    /// What it was answered with.
+    pub tier: ServiceTier,
 }
 
 impl Usage {
@@ -132,6 +199,7 @@ impl OpenAiCounts {
             reasoning: self.reasoning,
             audio_in: self.audio_in,
             audio_out: self.audio_out,
+            tier: ServiceTier::default(),
         })
     }
 }
@@ -147,6 +215,17 @@ pub(crate) fn read_anthropic(cursor: &mut Cursor<'_>, before: Option<Usage>) -> 
             b"cache_read_input_tokens" => &mut usage.cache_read,
             b"cache_creation_input_tokens" => &mut usage.cache_write,
             b"output_tokens" => &mut usage.output,
+            b"service_tier" => {
+                usage.tier = ServiceTier::read(cursor).unwrap_or(usage.tier);
+                return;
+            }
+            // Anthropic's fast mode costs more, and is no tier.
+            b"speed" => {
+                if cursor.skip().is("fast") {
+                    usage.tier = ServiceTier::Other;
+                }
+                return;
+            }
             b"cache_creation" => {
                 cursor.object(|cursor, name| {
                     if name == b"ephemeral_1h_input_tokens" {
@@ -243,6 +322,23 @@ mod tests {
                 (input, read, output, reasoning),
                 "{what}"
             );
+        }
+    }
+
+    #[test]
+    fn the_tier_is_what_the_answer_says() {
+        let tier = |text: &str| read_anthropic(&mut Cursor::new(text.as_bytes()), None).unwrap().tier;
+        assert_eq!(tier(r#"{"input_tokens":1,"service_tier":"priority"}"#), ServiceTier::Priority);
+        assert_eq!(tier(r#"{"input_tokens":1,"service_tier":null}"#), ServiceTier::Standard);
+        assert_eq!(tier(r#"{"service_tier":"standard","input_tokens":1}"#), ServiceTier::Standard);
+        assert_eq!(
+            tier(r#"{"input_tokens":1,"service_tier":"standard","speed":"fast"}"#),
+            ServiceTier::Other
+        );
+        for code in 0..8 {
+            let tier = ServiceTier::from_code(code);
+            assert_eq!(tier.code(), code.min(4));
+            assert_eq!(ServiceTier::of(tier.label().as_bytes()), tier);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::dialect::error::GatewayError;
 use crate::dialect::{Api, Usage};
 use crate::meter::{Answered, Cost, Outcome, Record, Source, Spend, Tried};
 use crate::net::clock;
-use crate::policy::estimate::{Price, Tokens};
+use crate::policy::price::{Price, Tokens};
 use crate::policy::settings::ATTEMPTS_MAX;
 use crate::policy::{AttemptRecord, Cause, Fault, GiveUp, What};
 
@@ -139,6 +139,11 @@ pub fn tokens(usage: &Usage) -> Tokens {
         cache_read: usage.cache_read,
         cache_write: usage.cache_write,
         output: usage.output,
+        cache_write_long: usage.cache_write_long,
+        audio_input: usage.audio_in,
+        audio_output: usage.audio_out,
+        reasoning: usage.reasoning,
+        tier: usage.tier,
     }
 }
 
@@ -222,7 +227,7 @@ impl Exchange<'_> {
         let cost = match (notes.usage, price) {
             (None, _) => Cost::Unknown,
             (Some(_), None) => Cost::Unpriced,
-            (Some(usage), Some(price)) => Cost::Priced(price.cost(&tokens(&usage))),
+            (Some(usage), Some(price)) => price.cost(&tokens(&usage)).map_or(Cost::Unpriced, Cost::Priced),
         };
         let first = attempts.record(0).map(|record| self.tried_as(0, record, outcome));
         let mut all = first.map(|first| [first; 1]);
@@ -323,7 +328,7 @@ impl Exchange<'_> {
         let notes = &self.client.notes;
         let reported = notes.wasted.iter().find(|(own, _)| *own == no);
         if let Some((_, usage)) = reported {
-            let nano_usd = self.price(record).map_or(0, |price| price.cost(&tokens(usage)));
+            let nano_usd = self.price(record).and_then(|price| price.cost(&tokens(usage))).unwrap_or(0);
             return Spend { tokens: usage.total(), reported_nano_usd: nano_usd, ..Spend::default() };
         }
         let what = record.what.unwrap_or(What::Cancelled);

@@ -48,7 +48,7 @@ impl Exchange<'_> {
             first_token_us,
             input_tokens: u32::try_from(usage.prompt()).unwrap_or(u32::MAX),
             output_tokens: u32::try_from(usage.output).unwrap_or(u32::MAX),
-            cost_nano_usd: facts.price.map_or(0, |price| price.cost(&account::tokens(&usage))),
+            cost_nano_usd: facts.price.and_then(|price| price.cost(&account::tokens(&usage))).unwrap_or(0),
         }
     }
 }

@@ -126,7 +126,7 @@ impl Live {
         }
         share_bounds(&mut upstreams);
         let prices = previous.map_or_else(
-            || policy::estimate::PriceSource::new(PriceList::shipped()),
+            || policy::price::PriceSource::new(PriceList::shipped()),
             |old| old.settings.prices.clone(),
         );
         let settings = Arc::new(policy::Settings::from_plan(&plan, prices));

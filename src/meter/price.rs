@@ -7,14 +7,16 @@
 //! A model is found by the rules of its provider: the whole name first, then the longest prefix, then the longest part. A model
 //! without a rule is unpriced, which is shown as such and never as free.
 //!
-//! Limits: list prices only; batch, priority and negotiated prices are not known. Prompts that cost more by their size
-//! are, for the first step. Leaves out: fetching newer lists; a release carries one.
+//! What that list leaves out (service tiers, audio tokens, caches kept for an hour) comes from LiteLLM's, where both agree on
+//! the model's input price.
+//!
+//! Limits: list prices only; negotiated prices are not known. Prompts that cost more by their size are, for the first step. Leaves out: fetching newer lists; a release carries one.
 
 mod find;
 
 use std::collections::HashMap;
 
-use crate::policy::estimate::{Price, Prices, Rates};
+use crate::policy::price::{Extras, Price, Prices, Rates};
 
 pub use find::Listed;
 
@@ -87,6 +89,11 @@ impl Prices for PriceList {
 }
 
 fn read(line: &'static str) -> Option<(&'static str, &'static str, Price)> {
+    // The last column has words; all before it are numbers.
+    let (line, extras) = match line.rsplit_once('\t') {
+        Some((numbers, words)) if words.contains('=') => (numbers, extras(words)?),
+        _ => (line, Extras::default()),
+    };
     let mut fields = line.split('\t');
     let (provider, rule) = (fields.next()?, fields.next()?);
     let mut numbers = fields.map(|field| field.parse::<u32>().ok());
@@ -96,7 +103,26 @@ fn read(line: &'static str) -> Option<(&'static str, &'static str, Price)> {
         Some(from) => Some((from?, self::rates(&mut numbers)?)),
         None => None,
     };
-    Some((provider, rule, Price { rates, large, context_tokens }))
+    Some((provider, rule, Price { rates, large, extras, context_tokens }))
+}
+
+fn extras(words: &str) -> Option<Extras> {
+    let mut extras = Extras::default();
+    for word in words.split(' ') {
+        let (name, number) = word.split_once('=')?;
+        let (rate, share) = (number.parse().ok(), number.parse().ok());
+        match name {
+            "cache_write_long" => extras.cache_write_long = rate,
+            "audio_input" => extras.audio_input = rate,
+            "audio_output" => extras.audio_output = rate,
+            "reasoning" => extras.reasoning = rate,
+            "flex" => extras.flex = share,
+            "priority" => extras.priority = share,
+            "batch" => extras.batch = share,
+            _ => return None,
+        }
+    }
+    Some(extras)
 }
 
 fn rates(numbers: &mut impl Iterator<Item = Option<u32>>) -> Option<Rates> {
@@ -107,7 +133,27 @@ fn rates(numbers: &mut impl Iterator<Item = Option<u32>>) -> Option<Rates> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::estimate::Tokens;
+    use crate::policy::price::Tokens;
+
+    #[test]
+    fn what_is_priced_apart_is_read_and_a_word_that_is_not_known_makes_a_model_unpriced() {
+        let list = PriceList::shipped();
+        let sonnet = list.price("anthropic", "claude-sonnet-4-5").expect("priced");
+        assert_eq!(
+            sonnet.extras.cache_write_long,
+            Some(2 * sonnet.rates.input),
+            "Anthropic's rule for an hour"
+        );
+        let gpt = list.price("openai", "gpt-5").expect("priced");
+        assert_eq!((gpt.extras.flex, gpt.extras.batch), (Some(500), Some(500)));
+        let audio = list.price("openai", "gpt-4o-audio-preview").expect("priced");
+        assert!(audio.extras.audio_input > Some(audio.rates.input));
+        let text = "# a list\na\t=x\t1\t2\t3\t4\t0\tflex=500 audio_input=9\nb\t=x\t1\t2\t3\t4\t0\tsoon=1\n";
+        let list = PriceList::parse(text);
+        let extras = list.price("a", "x").expect("priced").extras;
+        assert_eq!((extras.flex, extras.audio_input, extras.priority), (Some(500), Some(9), None));
+        assert_eq!(list.price("b", "x"), None);
+    }
 
     #[test]
     fn the_models_of_the_readme_have_their_published_prices() {
@@ -115,7 +161,7 @@ mod tests {
         let dollars = |provider, model| {
             let price = list.price(provider, model).expect("priced");
             let million = Tokens { input: 100_000, output: 100_000, ..Tokens::default() };
-            price.cost(&million) as f64 / 1e8
+            price.cost(&million).expect("the standard tier") as f64 / 1e8
         };
         assert_eq!(dollars("openai", "gpt-4o-mini"), 0.15 + 0.60);
         assert_eq!(dollars("anthropic", "claude-haiku-4-5"), 1.0 + 5.0);

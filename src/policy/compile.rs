@@ -9,10 +9,11 @@ use super::budget::BudgetSettings;
 use super::bulkhead::BulkheadSettings;
 use super::chain::{Chain, TargetRef};
 use super::cooldown::CooldownSettings;
-use super::estimate::{ModelFacts, Price, PriceSource, Rates};
+use super::estimate::ModelFacts;
 use super::hedge::HedgeSettings;
 use super::idempotency::{IdempotencySettings, RUNNING_MORE_US};
 use super::ids::PolicyId;
+use super::price::{Price, PriceSource};
 use super::settings::{
     KEYS_MAX, KeySettings, ProviderSettings, RetrySettings, RoutePolicy, RouteTimeouts, Settings, Timeouts,
 };
@@ -147,16 +148,7 @@ fn hedge(h: config::Hedge) -> HedgeSettings {
 
 /// What is known of a model: the file's word before the list's.
 fn facts(own: &config::Facts, listed: Option<Price>) -> ModelFacts {
-    let price = own.price.map(|p| Price {
-        rates: Rates {
-            input: p.input,
-            cache_read: p.cache_read,
-            cache_write: p.cache_write,
-            output: p.output,
-        },
-        large: None,
-        context_tokens: 0,
-    });
+    let price = own.price.map(Price::from);
     let window = listed.map_or(0, |price| price.context_tokens);
     ModelFacts { price: price.or(listed), context_tokens: own.context_tokens.unwrap_or(window) }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::estimate::Prices;
+use super::super::price::{Prices, Rates};
 use super::super::{Ask, Flight, KeyId, Outcome, ProviderId, Shared, StaticId, Step, Success};
 use super::*;
 use crate::config::Loader;
@@ -27,7 +27,7 @@ impl Prices for List {
             _ => return None,
         };
         let rates = Rates { input, output: 8 * input, ..Rates::default() };
-        Some(Price { rates, large: None, context_tokens: 128_000 })
+        Some(Price { rates, context_tokens: 128_000, ..Price::default() })
     }
 }
 

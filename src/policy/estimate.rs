@@ -7,134 +7,16 @@
 //! The figure is a moving average of 1/16, kept per core and seeded with 4.0 bytes; a report outside 1 to 16 bytes a
 //! token (images sent as base64, cached prompts counted elsewhere) is not believed.
 //!
-//! Prices are pico-dollars a token, so that every published price is a whole number (0.01875 dollars a million is 18,750);
-//! sums of money are nano-dollars, rounded up.
-//!
-//! Leaves out: the prices. They change monthly and are data: see the [`Prices`] trait.
-
-use std::fmt;
-use std::sync::Arc;
+//! Leaves out: what a token costs, see [`super::price`].
 
 use super::ids::SlotId;
+use super::price::{Price, Tokens};
 use super::state::Core;
 
 /// Bytes a token of a model nothing is known of.
 pub const SEED_BYTES_PER_TOKEN: f32 = 4.0;
 const BELIEVABLE: std::ops::RangeInclusive<f32> = 1.0..=16.0;
 const WEIGHT: f32 = 1.0 / 16.0;
-
-/// What a token of each kind costs, pico-dollars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rates {
-    /// Input read for the first time.
-    pub input: u32,
-    /// Input found in the provider's cache.
-    pub cache_read: u32,
-    /// Input written to the provider's cache.
-    pub cache_write: u32,
-    /// Output, reasoning included.
-    pub output: u32,
-}
-
-/// Price of one model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Price {
-    /// What tokens cost.
-    pub rates: Rates,
-    /// What they cost when the prompt has more tokens than this.
-    pub large: Option<(u32, Rates)>,
-    /// Context window in tokens; 0 when unknown.
-    pub context_tokens: u32,
-}
-
-impl ModelFacts {
-    /// What these tokens count under limits in money, nano-dollars: their cost, and for an unpriced model
-    /// `unpriced_nano_usd` for each, input or output, because unknown is not free.
-    pub fn cost_for_limits(&self, tokens: &Tokens, unpriced_nano_usd: u32) -> u64 {
-        let all = [tokens.input, tokens.cache_read, tokens.cache_write, tokens.output];
-        let count = all.into_iter().fold(0u64, u64::saturating_add);
-        let unpriced = count.saturating_mul(u64::from(unpriced_nano_usd));
-        self.price.map_or(unpriced, |price| price.cost(tokens))
-    }
-}
-
-/// Tokens of one answer, disjoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tokens {
-    /// Input read for the first time.
-    pub input: u64,
-    /// Input found in the provider's cache.
-    pub cache_read: u64,
-    /// Input written to the provider's cache.
-    pub cache_write: u64,
-    /// Output, reasoning included.
-    pub output: u64,
-}
-
-impl Price {
-    /// What these tokens cost, nano-dollars, rounded up.
-    pub fn cost(&self, tokens: &Tokens) -> u64 {
-        let prompt = tokens.input.saturating_add(tokens.cache_read).saturating_add(tokens.cache_write);
-        let rates = self.rates_for(prompt);
-        let part = |count: u64, rate: u32| u128::from(count) * u128::from(rate);
-        let pico = part(tokens.input, rates.input)
-            + part(tokens.cache_read, rates.cache_read)
-            + part(tokens.cache_write, rates.cache_write)
-            + part(tokens.output, rates.output);
-        u64::try_from(pico.div_ceil(1000)).unwrap_or(u64::MAX)
-    }
-
-    /// What an input token of a prompt of this size costs, nano-dollars, rounded up: for
-    /// [`super::TargetRef::input_nano_usd`].
-    pub fn input_nano_usd(&self, prompt_tokens: u64) -> u32 {
-        self.rates_for(prompt_tokens).input.div_ceil(1000)
-    }
-
-    fn rates_for(&self, prompt_tokens: u64) -> Rates {
-        match self.large {
-            Some((from, rates)) if prompt_tokens > u64::from(from) => rates,
-            _ => self.rates,
-        }
-    }
-}
-
-/// Where prices come from.
-pub trait Prices {
-    /// The price of `model` at `provider`; `None`: unpriced, which is not free.
-    fn price(&self, provider: &str, model: &str) -> Option<Price>;
-}
-
-/// The price list that settings carry for models that only clients name. Equal to itself alone.
-#[derive(Clone, Default)]
-pub struct PriceSource(Option<Arc<dyn Prices + Send + Sync>>);
-
-impl PriceSource {
-    /// Prices from `list`; the default has none, so that every model is unpriced.
-    pub fn new(list: impl Prices + Send + Sync + 'static) -> Self {
-        PriceSource(Some(Arc::new(list)))
-    }
-
-    /// The price of `model` at `provider`; `None`: unpriced.
-    pub fn price(&self, provider: &str, model: &str) -> Option<Price> {
-        self.0.as_ref()?.price(provider, model)
-    }
-}
-
-impl fmt::Debug for PriceSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "PriceSource(..)" } else { "PriceSource(none)" })
-    }
-}
-
-impl PartialEq for PriceSource {
-    fn eq(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (None, None) => true,
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        }
-    }
-}
 
 /// What is known of a model besides what was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,6 +25,15 @@ pub struct ModelFacts {
     pub price: Option<Price>,
     /// Context window in tokens; 0 when unknown.
     pub context_tokens: u32,
+}
+
+impl ModelFacts {
+    /// What these tokens count under limits in money, nano-dollars: their cost, and for an unpriced model
+    /// `unpriced_nano_usd` for each, input or output, because unknown is not free.
+    pub fn cost_for_limits(&self, tokens: &Tokens, unpriced_nano_usd: u32) -> u64 {
+        let unpriced = || tokens.total().saturating_mul(u64::from(unpriced_nano_usd));
+        self.price.and_then(|price| price.cost(tokens)).unwrap_or_else(unpriced)
+    }
 }
 
 /// What is known of one model's tokens. One writer: the core.
@@ -185,6 +76,7 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
+    use super::super::price::Rates;
     use super::*;
     use proptest::prelude::*;
 
@@ -215,25 +107,6 @@ mod tests {
         Rates { input: 3_000_000, cache_read: 300_000, cache_write: 3_750_000, output: 15_000_000 };
 
     #[test]
-    fn a_200k_prompt_at_three_dollars_a_million_costs_sixty_cents() {
-        let price = Price { rates: SONNET, ..Price::default() };
-        assert_eq!(price.cost(&Tokens { input: 200_000, ..Tokens::default() }), 600_000_000);
-        let all = Tokens { input: 1, cache_read: 1, cache_write: 1, output: 1 };
-        assert_eq!(price.cost(&all), 22_050);
-        assert_eq!(price.cost(&Tokens { input: u64::MAX, output: 1, ..Tokens::default() }), u64::MAX);
-        assert_eq!(price.input_nano_usd(200_000), 3_000);
-    }
-
-    #[test]
-    fn a_large_prompt_costs_more_from_one_past_its_limit() {
-        let double = Rates { input: 6_000_000, ..SONNET };
-        let price = Price { rates: SONNET, large: Some((200_000, double)), ..Price::default() };
-        assert_eq!(price.cost(&Tokens { input: 199_999, cache_read: 1, ..Tokens::default() }), 599_997_300);
-        assert_eq!(price.cost(&Tokens { input: 200_000, cache_read: 1, ..Tokens::default() }), 1_200_000_300);
-        assert_eq!((price.input_nano_usd(200_000), price.input_nano_usd(200_001)), (3_000, 6_000));
-    }
-
-    #[test]
     fn an_unpriced_model_is_not_free_under_a_limit() {
         let tokens = Tokens { input: 900, output: 100, ..Tokens::default() };
         assert_eq!(ModelFacts::default().cost_for_limits(&tokens, 15_000), 15_000_000);
@@ -242,13 +115,6 @@ mod tests {
         assert_eq!(priced.cost_for_limits(&tokens, 15_000), 4_200_000);
         let free = ModelFacts { price: Some(Price::default()), context_tokens: 0 };
         assert_eq!(free.cost_for_limits(&tokens, 15_000), 0, "a price of nothing is a price");
-    }
-
-    #[test]
-    fn a_fraction_of_a_nano_dollar_is_rounded_up() {
-        let price = Price { rates: Rates { input: 18_750, ..Rates::default() }, ..Price::default() };
-        assert_eq!(price.cost(&Tokens { input: 1, ..Tokens::default() }), 19);
-        assert_eq!(price.cost(&Tokens { input: 1_000, ..Tokens::default() }), 18_750);
     }
 
     proptest! {

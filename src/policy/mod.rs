@@ -38,6 +38,7 @@ pub mod idempotency;
 mod ids;
 mod keys;
 pub mod latency;
+pub mod price;
 mod random;
 pub mod settings;
 mod settle;

@@ -9,8 +9,9 @@ use super::breaker::BreakerSettings;
 use super::budget::BudgetSettings;
 use super::bulkhead::BulkheadSettings;
 use super::cooldown::CooldownSettings;
-use super::estimate::{ModelFacts, PriceSource};
+use super::estimate::ModelFacts;
 use super::hedge::HedgeSettings;
+use super::price::PriceSource;
 use crate::config::defaults;
 
 /// Targets in one chain, at most; the rest is a config error.

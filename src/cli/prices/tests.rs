@@ -38,6 +38,10 @@ fn a_model_is_shown_with_its_price_its_source_and_the_date_of_the_list() {
         rows[2].ends_with(" 0.10 0.01 0.125 0.50 1,000,000") && rows[3] == "0.50 0.05 0.625 2.50 100,000",
         "{out}"
     );
+    assert!(
+        out.contains("openai/gpt-4o-mini: priority 1.667 times the price, batch 0.5 times the price"),
+        "{out}"
+    );
     assert!(out.contains("dollars a million tokens; Prices of language models, 20"), "{out}");
 }
 

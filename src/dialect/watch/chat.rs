@@ -2,7 +2,7 @@
 
 use super::{EventKind, Finish, Seen};
 use crate::dialect::json::Cursor;
-use crate::dialect::usage;
+use crate::dialect::usage::{self, ServiceTier};
 
 /// Reads one chunk. Providers put usage on an extra chunk, on the finish chunk, on every chunk, or in `x_groq`;
 /// whichever has it is taken.
@@ -35,6 +35,7 @@ pub(super) fn look(seen: &mut Seen, data: &[u8]) -> EventKind {
                 _ => {}
             });
         }
+        b"service_tier" => seen.tier = ServiceTier::read(cursor).or(seen.tier),
         b"error" => error |= !cursor.skip().is_empty(),
         // vLLM and its kin send a bare error object as a chunk.
         b"object" | b"type" => error |= cursor.skip().is("error"),

@@ -14,7 +14,7 @@ mod responses;
 pub(in crate::dialect) use responses::{of_incomplete, of_status};
 
 use super::api::Api;
-use super::usage::Usage;
+use super::usage::{ServiceTier, Usage};
 use crate::config::Dialect;
 use crate::wire::sse;
 
@@ -101,6 +101,8 @@ enum Shape {
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     usage: Option<Usage>,
+    /// What OpenAI says beside the usage, in this event or an earlier one.
+    tier: Option<ServiceTier>,
     finish: Option<Finish>,
     tool_calls: bool,
     terminal: bool,
@@ -151,7 +153,8 @@ impl StreamWatch {
 
     /// Tokens as far as the provider has told; the last word wins.
     pub fn usage(&self) -> Option<Usage> {
-        self.seen.usage
+        let usage = self.seen.usage?;
+        Some(Usage { tier: self.seen.tier.unwrap_or(usage.tier), ..usage })
     }
 
     /// Why the model stopped, once it said so.

@@ -2,7 +2,7 @@
 
 use super::{EventKind, Finish, Seen};
 use crate::dialect::json::{Cursor, Raw};
-use crate::dialect::usage;
+use crate::dialect::usage::{self, ServiceTier};
 
 /// Reads one event. The type stands first in the data everywhere it was seen; where it does not, the SSE name is
 /// used, and where there is none the data is walked a second time.
@@ -100,6 +100,7 @@ fn read_response(seen: &mut Seen, cursor: &mut Cursor<'_>) {
     let (mut finish, mut why) = (None, None);
     cursor.object(|cursor, name| match name {
         b"usage" => seen.usage = usage::read_openai(cursor).or(seen.usage),
+        b"service_tier" => seen.tier = ServiceTier::read(cursor).or(seen.tier),
         b"status" => finish = cursor.skip().content().map(|status| of_status(status, seen.tool_calls)),
         b"incomplete_details" => {
             cursor.object(|cursor, name| {

@@ -5,6 +5,7 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::dialect::ServiceTier;
 use crate::dialect::date::push_rfc3339;
 use crate::meter::outbox::{Attempt, Entry};
 use crate::meter::record::Cost;
@@ -35,6 +36,9 @@ struct Line<'e> {
     tokens: Option<Tokens>,
     #[serde(skip_serializing_if = "is_false")]
     usage_missing: bool,
+    /// Left out for the standard one.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    service_tier: &'e str,
     cost: &'e str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_nano_usd: Option<u64>,
@@ -62,6 +66,15 @@ struct Tokens {
     output: u64,
     /// Part of `output`.
     reasoning: u64,
+    /// Part of `cache_write`.
+    #[serde(skip_serializing_if = "is_nought")]
+    cache_write_long: u64,
+    /// Part of `input`.
+    #[serde(skip_serializing_if = "is_nought")]
+    audio_input: u64,
+    /// Part of `output`.
+    #[serde(skip_serializing_if = "is_nought")]
+    audio_output: u64,
 }
 
 #[derive(Serialize)]
@@ -160,6 +173,10 @@ fn is_zero(value: &u16) -> bool {
     *value == 0
 }
 
+fn is_nought(count: &u64) -> bool {
+    *count == 0
+}
+
 fn is_none(value: &u8) -> bool {
     *value == 0
 }
@@ -191,8 +208,15 @@ pub fn write_line(entry: &Entry<'_>, unix_us: u64, out: &mut Vec<u8>) {
             cache_write: usage.cache_write,
             output: usage.output,
             reasoning: usage.reasoning,
+            cache_write_long: usage.cache_write_long,
+            audio_input: usage.audio_in,
+            audio_output: usage.audio_out,
         }),
         usage_missing: entry.usage_missing,
+        service_tier: entry.usage.map_or("", |usage| match usage.tier {
+            ServiceTier::Standard => "",
+            tier => tier.label(),
+        }),
         cost: match entry.cost {
             Cost::Unknown => "unknown",
             Cost::Unpriced => "unpriced",

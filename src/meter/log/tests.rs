@@ -35,7 +35,7 @@ fn a_line_says_who_asked_what_came_of_it_and_what_it_cost() {
         "stream": false, "status": 200, "outcome": "ok", "source": "provider", "asked": "gpt-4o-mini",
         "route": "none", "provider": "openai", "model": "gpt-4o-mini", "key": "main",
         "tokens": {"input": 100, "cache_read": 20, "cache_write": 0, "output": 30, "reasoning": 5},
-        "cost": "priced", "cost_nano_usd": 34500, "duration_ms": 250.0, "overhead_ms": 0.045,
+        "service_tier": "flex", "cost": "priced", "cost_nano_usd": 34500, "duration_ms": 250.0, "overhead_ms": 0.045,
         "who": {"pipeline": "nightly", "step": "triage", "team": "core", "branch": "main \"quoted\""},
         "attempts": [
             {"provider": "azure", "model": "gpt-4o-mini", "reason": "first", "result": "status", "status": 503,

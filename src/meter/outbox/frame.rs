@@ -11,7 +11,7 @@
 //! Leaves out: prompts, answers, secrets. A [`Record`] has none.
 
 use super::beginning;
-use crate::dialect::{Api, Usage};
+use crate::dialect::{Api, ServiceTier, Usage};
 use crate::meter::record::{Answered, Cost, Outcome, Record, Source, Spend, Tried, WHO_MAX};
 use crate::policy::Fault;
 
@@ -134,7 +134,7 @@ pub fn encode(id: &str, r: &Record<'_>, dims: &[Box<str>], out: &mut Vec<u8>) {
     );
     let usage = r.usage.unwrap_or_default();
     let numbers: [u64; NUMBERS] = [
-        u64::from(r.status) | u64::from(r.client_retries) << 16,
+        u64::from(r.status) | u64::from(r.client_retries) << 16 | u64::from(usage.tier.code()) << 24,
         usage.input,
         usage.cache_read,
         usage.cache_write,
@@ -245,8 +245,18 @@ pub fn decode(bytes: &[u8]) -> Option<Entry<'_>> {
         overhead,
         queued_us,
     ] = from.numbers::<NUMBERS>()?;
-    let usage =
-        Usage { input, cache_read, cache_write, cache_write_long, output, reasoning, audio_in, audio_out };
+    let tier = ServiceTier::from_code((small >> 24) as u8);
+    let usage = Usage {
+        input,
+        cache_read,
+        cache_write,
+        cache_write_long,
+        output,
+        reasoning,
+        audio_in,
+        audio_out,
+        tier,
+    };
     let [id, api, outcome, source, code, route, asked] = from.texts()?;
     let by = from.party(has(KEYED))?;
     let known = |number: u64| (number != ABSENT).then_some(number);
@@ -420,6 +430,7 @@ pub mod tests {
             reasoning: 5,
             audio_in: 0,
             audio_out: 0,
+            tier: ServiceTier::Flex,
         }),
         usage_missing: false,
         cost: Cost::Priced(34_500),

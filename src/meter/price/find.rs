@@ -1,7 +1,7 @@
 //! Looking things up in a price list, for people: by every provider, with the rule that matched, and names nearby.
 
 use super::{ALIASES, PriceList, Rules};
-use crate::policy::estimate::Price;
+use crate::policy::price::Price;
 
 /// Similarity of a name below which it is no suggestion.
 const NEAR: f64 = 0.8;
