@@ -14,22 +14,22 @@ use crate::support::*;
 
 const CHATS: &str = "/v1/chat/completions";
 
-fn spent(ledger: &Path, by: &[&'static str]) -> Spend {
+pub fn spent(ledger: &Path, by: &[&'static str]) -> Spend {
     spend::read(ledger, &Query { by: by.to_vec(), since: 0, until: u32::MAX }).unwrap()
 }
 
 /// Sums of a group; nothing when there is no such group.
-fn of(spend: &Spend, name: &str) -> Sums {
+pub fn of(spend: &Spend, name: &str) -> Sums {
     spend.rows.iter().find(|row| row.names[0] == name).map_or_else(Sums::default, |row| row.sums)
 }
 
-fn lines(log: &Path) -> Vec<serde_json::Value> {
+pub fn lines(log: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(log).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Prompt, output, and nano-dollars of answers and of lost attempts, by provider, as the log says.
-fn by_provider(lines: &[serde_json::Value]) -> BTreeMap<String, [u64; 4]> {
+pub fn by_provider(lines: &[serde_json::Value]) -> BTreeMap<String, [u64; 4]> {
     let mut all: BTreeMap<String, [u64; 4]> = BTreeMap::new();
     for line in lines {
         let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);

@@ -5,6 +5,7 @@
 // What a test unwraps, it asserts; what it prints are figures.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod agreement;
 mod answers;
 mod binary;
 mod books;

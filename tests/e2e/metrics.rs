@@ -14,10 +14,10 @@ use crate::support::*;
 const CHATS: &str = "/v1/chat/completions";
 
 /// One page, as rows.
-struct Page(String);
+pub struct Page(pub String);
 
 impl Page {
-    fn of(addr: SocketAddr) -> Page {
+    pub fn of(addr: SocketAddr) -> Page {
         let got = Client::to(addr).get("/metrics");
         assert_eq!((got.status, got.whole), (200, true), "{}", got.text());
         assert_eq!(got.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -25,7 +25,7 @@ impl Page {
     }
 
     /// The sum of all rows called `name` that have these labels.
-    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let rows = self.0.lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
             let (own, value) = match rest.strip_prefix('{') {
@@ -39,7 +39,7 @@ impl Page {
         rows.sum()
     }
 
-    fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+    pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.sum(name, labels) as u64
     }
 }

@@ -116,7 +116,15 @@ pub struct Client {
 
 impl Client {
     pub fn to(addr: SocketAddr) -> Client {
-        let stream = TcpStream::connect(addr).unwrap();
+        Client::on(TcpStream::connect(addr).unwrap())
+    }
+
+    /// Connects to a gateway that may be gone.
+    pub fn reach(addr: SocketAddr) -> Option<Client> {
+        TcpStream::connect(addr).ok().map(Client::on)
+    }
+
+    fn on(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, rest: Vec::new(), ended: false, reset: false }
@@ -124,6 +132,11 @@ impl Client {
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends to a gateway that may be gone; whether it was there.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     pub fn post(&mut self, path: &str, body: &str) -> Got {
