@@ -120,6 +120,8 @@ fn the_reference_states_every_default_as_it_is() {
         ("access_log.rotate.bytes", show_bytes(defaults::ACCESS_LOG_BYTES)),
         ("access_log.rotate.keep", defaults::ACCESS_LOG_KEEP.to_string()),
         ("access_log", "off".to_owned()),
+        ("capture", "off".to_owned()),
+        ("capture.bytes", show_bytes(defaults::CAPTURE_BYTES)),
         ("idempotency.keep", show_ms(defaults::IDEMPOTENCY_KEEP_MS)),
         ("idempotency.entries", defaults::IDEMPOTENCY_ENTRIES.to_string()),
         ("idempotency.bytes", show_bytes(defaults::IDEMPOTENCY_BYTES)),

@@ -132,7 +132,7 @@ pub(super) fn access_log(fields: &mut Fields<'_>, report: &mut Report) -> Option
     Some(AccessLogFile { to: to.word(report)?, rotate, sample: sample.unwrap_or(1.0) })
 }
 
-fn rotate(item: &Item<'_>, base: LogRotate, report: &mut Report) -> Option<LogRotate> {
+pub(super) fn rotate(item: &Item<'_>, base: LogRotate, report: &mut Report) -> Option<LogRotate> {
     if item.switch() == Some(false) {
         return None;
     }
@@ -143,7 +143,7 @@ fn rotate(item: &Item<'_>, base: LogRotate, report: &mut Report) -> Option<LogRo
     Some(LogRotate { bytes: bytes.unwrap_or(base.bytes), keep })
 }
 
-fn share(item: &Item<'_>, report: &mut Report) -> Option<f64> {
+pub(super) fn share(item: &Item<'_>, report: &mut Report) -> Option<f64> {
     let share = item.number(report)?;
     if !(0.0..=1.0).contains(&share) {
         item.error(report, format!("`{}` must be from 0 to 1", item.path), "1 logs everything, 0.1 a tenth");

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::books;
 use super::bounds::{Limits, Timeouts};
+use super::capture;
 use super::defaults;
 use super::diagnostics::{Report, nearest, quoted};
 use super::env::Env;
@@ -97,6 +98,7 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         who: file.who.clone(),
         ledger: books::compile_ledger(&file.ledger, around.directory),
         access_log: file.access_log.as_ref().map(|file| books::compile_access_log(file, around.directory)),
+        capture: file.capture.as_ref().map(|file| capture::compile(file, around.directory)),
         retry_cost_nano_usd_per_minute: file.retry_cost_nano_usd_per_minute,
         default_provider: default_provider?,
         mock,

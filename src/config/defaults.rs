@@ -158,5 +158,7 @@ pub const LEDGER_KEEP_DAYS: u32 = 400;
 pub const LEDGER_KEEP_DAYS_MOST: u32 = 3_650;
 /// Size at which the access log's file is put aside. A day of 100,000 exchanges.
 pub const ACCESS_LOG_BYTES: u64 = 64 << 20;
+/// Bytes kept of a request and of an answer where they are captured: a few pages of text.
+pub const CAPTURE_BYTES: u64 = 16 << 10;
 /// Files of the access log that are kept beside the current one.
 pub const ACCESS_LOG_KEEP: u32 = 5;

@@ -16,6 +16,7 @@ mod beginnings;
 mod blocks;
 mod books;
 mod bounds;
+mod capture;
 mod catalog;
 mod chains;
 mod checks;
@@ -46,6 +47,7 @@ mod values;
 
 pub use books::{AccessLogConfig, LedgerConfig, LogRotate, LogTo};
 pub use bounds::{Limits, Retry, Timeouts};
+pub use capture::CaptureConfig;
 pub use catalog::{Catalog, Chain, Offered, TargetRef, UnknownModel, UnknownReason};
 pub use checks::Check;
 pub use compile::parse_listen;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use super::books::{AccessLogConfig, LedgerConfig};
 use super::bounds::{Limits, Retry, Timeouts};
+use super::capture::CaptureConfig;
 use super::catalog::Catalog;
 use super::checks::Check;
 use super::diagnostics::Diagnostic;
@@ -86,6 +87,8 @@ pub struct Plan {
     pub ledger: LedgerConfig,
     /// Where a line for each exchange goes; `None`: nowhere.
     pub access_log: Option<AccessLogConfig>,
+    /// Where requests and answers are kept; `None`: nowhere.
+    pub capture: Option<CaptureConfig>,
     /// Who gets `/v1/*` requests that name no model.
     pub default_provider: ProviderId,
     /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.

@@ -8,6 +8,7 @@
 
 use super::blocks::{self, ProviderBlocks};
 use super::books::{self, AccessLogFile, LedgerFile};
+use super::capture::{self, CaptureFile};
 use super::defaults;
 use super::diagnostics::{At, Report};
 use super::fallbacks::{self, FallbackFile};
@@ -46,6 +47,7 @@ pub(super) struct File {
     pub who: Who,
     pub ledger: LedgerFile,
     pub access_log: Option<AccessLogFile>,
+    pub capture: Option<CaptureFile>,
 }
 
 /// `timeouts`, at the top level or of a provider; the last four exist at the top level only.
@@ -189,6 +191,7 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         retry_cost_nano_usd_per_minute: retry_cost,
         ledger: books::ledger(&mut fields, report),
         access_log: books::access_log(&mut fields, report),
+        capture: capture::read(&mut fields, report),
         facts: fields.item("models").map(|item| statics::models(&item, report)).unwrap_or_default(),
         metrics_path: observe::metrics(&mut fields, report),
         who: fields.item("who").map(|item| observe::who(&item, report)).unwrap_or_default(),

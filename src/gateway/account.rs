@@ -13,6 +13,7 @@ use crate::policy::price::{Price, Tokens};
 use crate::policy::settings::ATTEMPTS_MAX;
 use crate::policy::{AttemptRecord, Cause, Fault, GiveUp, What};
 
+use super::captured::{self, Capturing};
 use super::client::Client;
 use super::core::CorePlan;
 use super::exchange::Exchange;
@@ -109,6 +110,8 @@ pub struct Notes {
     pub queued_us: u64,
     /// What providers reported for attempts that failed all the same. Rare, so it may take memory.
     pub wasted: Vec<(u8, Usage)>,
+    /// What is captured of the exchange, where that is wanted.
+    pub capturing: Option<Box<Capturing>>,
 }
 
 impl Notes {
@@ -213,7 +216,8 @@ fn blank<'r>(told: Told, started_us: u64) -> Record<'r> {
 
 impl Exchange<'_> {
     /// Books the exchange. Its attempts are settled.
-    pub fn account(&self) {
+    pub fn account(&mut self) {
+        let capturing = self.client.notes.capturing.take();
         let (state, inbound, core) = (&self.state, self.inbound, &self.client.core);
         publish(&core.stats, &state.plan);
         let attempts = state.flight.attempts();
@@ -271,6 +275,7 @@ impl Exchange<'_> {
             ..blank(told, inbound.started_us)
         };
         core.count(notes.id.text(), &record, &plan.who);
+        captured::end(self.client, capturing, &record);
     }
 
     fn outcome(&self) -> Outcome {

@@ -89,6 +89,9 @@ pub async fn deliver(
     exchange.push_facts(out, attempt, overhead_us);
     respond::dollar_field(out, "x-sluice-cost-usd", success.cost_nano_usd);
     respond::dropped(out, outbound.dropped);
+    if let Some(capturing) = &mut exchange.client.notes.capturing {
+        capturing.body(body.filled());
+    }
     if let Some(keeping) = &mut exchange.client.keeping {
         keeping.head(reply.status, &out[fields_at..]);
         keeping.body(body.filled());

@@ -16,6 +16,7 @@ use crate::policy;
 use crate::wire::fields::Fields;
 
 use super::books::Desk;
+use super::captured::CaptureDesk;
 use super::live::Live;
 use super::metrics::Scraper;
 use super::models::ModelList;
@@ -69,6 +70,8 @@ pub struct Core {
     pub meter: RefCell<CoreMeter>,
     /// The way to the ledger and the access log; `None` when there is neither.
     pub desk: RefCell<Option<Desk>>,
+    /// The way to the captures; `None` when there are none.
+    pub captures: RefCell<Option<CaptureDesk>>,
     /// Who writes the metrics page.
     pub scraper: Arc<Scraper>,
     /// Client connections of the whole process that are open.
@@ -112,6 +115,7 @@ impl Core {
             stats,
             meter: RefCell::new(meter),
             desk: RefCell::default(),
+            captures: RefCell::default(),
             scraper,
             connections,
             phase: Cell::new(Phase::Serving),

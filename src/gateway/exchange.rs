@@ -10,6 +10,7 @@ use crate::net::{Buf, clock};
 use crate::policy::{Attempt, GiveUp, Outcome, Signal, Step, WaitReason, attribute};
 
 use super::account;
+use super::captured;
 use super::client::{After, Client};
 use super::configured::{self, Entered};
 use super::failure::Kept;
@@ -75,6 +76,7 @@ pub async fn run(client: &mut Client, inbound: &Inbound) -> After {
         account::local(client, inbound);
         return after;
     }
+    captured::begin(client, inbound);
     let mut step = None;
     let live = &inbound.plan.live;
     let bounded = inbound.step.is_some() && live.steps.is_some();

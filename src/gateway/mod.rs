@@ -27,6 +27,7 @@ mod account;
 mod answer;
 mod attempt;
 mod books;
+mod captured;
 mod client;
 mod configured;
 mod connect;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{AccessLogConfig, DriverChoice, LedgerConfig, Plan, Scheme};
+use crate::config::{AccessLogConfig, CaptureConfig, DriverChoice, LedgerConfig, Plan, Scheme};
+use crate::meter::capture::CaptureThread;
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
 use crate::net::resolver::Resolver;
@@ -20,6 +21,7 @@ use crate::policy::breaker::BreakerView;
 use crate::rehearsal::{Mock, MockOptions, Pacing};
 
 use super::books::{self, Books};
+use super::captured;
 use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::metrics::Scraper;
@@ -94,6 +96,9 @@ impl std::fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
+/// How long the end waits for captures to be written.
+const CAPTURES_END: Duration = Duration::from_secs(2);
+
 /// What a plan says and only a start can do.
 struct Fixed {
     listen: SocketAddr,
@@ -101,6 +106,7 @@ struct Fixed {
     driver: DriverChoice,
     ledger: LedgerConfig,
     access_log: Option<AccessLogConfig>,
+    capture: Option<CaptureConfig>,
 }
 
 impl Fixed {
@@ -111,6 +117,7 @@ impl Fixed {
             driver: plan.driver,
             ledger: plan.ledger.clone(),
             access_log: plan.access_log.clone(),
+            capture: plan.capture.clone(),
         }
     }
 }
@@ -129,6 +136,7 @@ pub struct Running {
     tls: TlsConfigs,
     mock: Option<Mock>,
     books: Option<Books>,
+    captures: Option<CaptureThread>,
 }
 
 /// Starts a gateway and returns once every worker serves. It keeps a ledger only where the plan names its file.
@@ -165,6 +173,8 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let ledger = books::ledger_path(&live.plan, state);
     let (books, desks) = books::start(&live.plan, ledger, cores).map_err(ServeError::Plan)?.unzip();
     let mut desks = desks.unwrap_or_default().into_iter();
+    let (capture_desks, captures) = captured::start(&live.plan, cores).map_err(ServeError::Plan)?.unzip();
+    let mut capture_desks = capture_desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
     let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
     let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
@@ -181,6 +191,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         tls,
         mock,
         books,
+        captures,
     };
     let (ready, readiness) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -194,6 +205,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
             resolver: resolver.clone(),
             scraper: scraper.clone(),
             desk: desks.next(),
+            captures: capture_desks.next(),
             connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
@@ -329,6 +341,9 @@ impl Running {
         if let Some(books) = self.books.take() {
             books.stop();
         }
+        if let Some(captures) = self.captures.take() {
+            captures.end(CAPTURES_END);
+        }
         result
     }
 }
@@ -346,6 +361,9 @@ pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
         if signal == SIGHUP {
             if let Some(books) = &running.books {
                 books.reopen();
+            }
+            if let Some(captures) = &running.captures {
+                captures.reopen();
             }
             reload(&running, options);
             continue;
@@ -394,6 +412,7 @@ fn after_reload(running: &Running) -> String {
         ("driver", now.driver != started.driver),
         ("ledger", now.ledger != started.ledger),
         ("access_log", now.access_log != started.access_log),
+        ("capture", now.capture != started.capture),
     ] {
         if changed {
             said.push_str(&format!("\nsluice: `{name}` is another than at the start; restart to use it"));

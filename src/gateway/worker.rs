@@ -14,6 +14,7 @@ use crate::net::resolver::Resolver;
 use crate::net::{Conn, clock};
 
 use super::books::Desk;
+use super::captured::CaptureDesk;
 use super::client;
 use super::core::{Core, Phase};
 use super::live::Live;
@@ -53,6 +54,8 @@ pub struct Start {
     pub scraper: Arc<Scraper>,
     /// The way to the ledger and the access log.
     pub desk: Option<Desk>,
+    /// The way to the captures.
+    pub captures: Option<CaptureDesk>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// What it is told.
@@ -72,6 +75,7 @@ pub fn run(start: Start) -> std::io::Result<()> {
 async fn work(start: Start) -> std::io::Result<()> {
     let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.scraper, start.connections));
     core.desk.replace(start.desk);
+    core.captures.replace(start.captures);
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));

@@ -20,6 +20,7 @@
 //! right; what has no price is counted as such and never as free.
 #![forbid(unsafe_code)]
 
+pub mod capture;
 mod cells;
 mod core;
 pub mod labels;

@@ -237,3 +237,44 @@ fn the_log_has_the_id_that_the_client_was_given_and_never_a_prompt_or_a_key() {
         assert!(lines.iter().all(|line| line["who"]["team"] == "core"), "{text}");
     });
 }
+
+#[test]
+fn captures_have_what_was_asked_and_said_without_its_secrets() {
+    use std::os::unix::fs::PermissionsExt;
+    each_driver(|driver| {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("captures.log");
+        let openai = provider("status:400,every=4");
+        let sets = [format!("capture.to={}", file.display()), "capture.bytes=1KiB".to_owned()];
+        let gateway = chain(openai.addr(), None, driver, &[&sets[0], &sets[1]]);
+        let secret = "my key is sk-abcdEFGH1234567890";
+        let ask = |text: &str| CHAT.replace("Say hello", text);
+        let long = "x".repeat(200_000);
+        let mut client = Client::to(gateway.addr());
+        let plain = client.post(CHATS, &ask(secret));
+        let streamed = client.post(CHATS, CHAT_STREAM);
+        let said = stream_text(&streamed.body);
+        assert_eq!(client.post(CHATS, &ask(&long)).status, 200);
+        assert_eq!(client.post(CHATS, CHAT).status, 400);
+        // What the gateway answers itself is no exchange.
+        assert_eq!(client.get("/healthz").status, 200);
+        gateway.stop(Duration::from_secs(5)).unwrap();
+
+        let lines = lines(&file);
+        assert_eq!(lines.len(), 4);
+        let request = lines[0]["request"].as_str().unwrap();
+        assert!(request.contains("my key is [redacted key]"), "{request}");
+        assert_eq!(lines[0]["id"], plain.header("x-request-id").unwrap());
+        assert_eq!(lines[0]["answered"], "openai/gpt-4o-mini");
+        // The mock repeats the message, secret and all.
+        assert!(lines[0]["answer"].as_str().unwrap().contains("\"choices\""));
+        assert!(lines[0]["redacted"].as_u64() >= Some(1));
+        assert!(!said.is_empty() && lines[1]["answer"] == said.as_str(), "{}", lines[1]);
+        assert_eq!(lines[2]["request"].as_str().map(str::len), Some(1024));
+        assert!(lines[2]["request_bytes"].as_u64() > Some(200_000));
+        assert_eq!((&lines[3]["status"], &lines[3]["answer"]), (&400.into(), &"".into()));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("abcdEFGH") && !text.contains("sk-first"), "{text}");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    });
+}

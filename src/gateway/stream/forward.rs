@@ -99,17 +99,30 @@ impl Pump<'_, '_> {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Adds what the batch says to the answer that is kept for its key, where one is.
+    /// Adds what the batch says to the answer that is kept for its key, and to the one that is captured, where one is.
     fn keep(&mut self, read: &Buf, batch: &Batch) {
-        let Some(keeping) = &mut self.exchange.client.keeping else { return };
+        let client = &mut *self.exchange.client;
+        let (keeping, capturing) = (&mut client.keeping, &mut client.notes.capturing);
+        if keeping.is_none() && capturing.is_none() {
+            return;
+        }
+        let mut add = |bytes: &[u8]| {
+            if let Some(keeping) = keeping {
+                keeping.body(bytes);
+            }
+            if let Some(capturing) = capturing {
+                capturing.events();
+                capturing.body(bytes);
+            }
+        };
         if matches!(self.reader, Reader::Translate(_)) {
-            return keeping.body(&self.translated);
+            return add(&self.translated);
         }
         let mut at = 0;
         for (from, to) in &batch.hidden[..batch.hidden_count] {
-            keeping.body(&read.filled()[at..*from]);
+            add(&read.filled()[at..*from]);
             at = *to;
         }
-        keeping.body(&read.filled()[at..batch.end]);
+        add(&read.filled()[at..batch.end]);
     }
 }

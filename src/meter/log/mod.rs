@@ -7,7 +7,8 @@
 //! The log has a thread of its own, because writing to a pipe that nobody reads waits for ever and must not keep the
 //! ledger from being written. A chunk that finds the queue full is dropped, and its lines are counted.
 //!
-//! Leaves out: prompts, answers, header values beyond who asked, and secrets. There is no capture of bodies.
+//! Leaves out: prompts, answers, header values beyond who asked, and secrets. [`super::capture`] keeps bodies where that is
+//! wanted, in a file of their own.
 
 mod line;
 mod sink;

@@ -51,7 +51,7 @@ impl Counts {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    pub(super) fn drop_lines(&self, lines: u64) {
+    pub(in crate::meter) fn drop_lines(&self, lines: u64) {
         self.dropped.fetch_add(lines, Ordering::Relaxed);
     }
 }
@@ -59,6 +59,8 @@ impl Counts {
 /// The end of a log.
 pub struct Sink {
     output: Output,
+    /// Of a new file.
+    mode: u32,
     /// The file, when it is one and is open.
     file: Option<File>,
     /// Bytes in the file.
@@ -74,12 +76,20 @@ impl Sink {
     /// # Errors
     /// The file cannot be opened.
     pub fn open(output: Output, counts: Arc<Counts>) -> io::Result<Sink> {
-        let mut sink = Sink { output, file: None, length: 0, cut: false, counts };
+        Sink::open_with_mode(output, counts, 0o640)
+    }
+
+    /// The same, and a new file has this mode.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open_with_mode(output: Output, counts: Arc<Counts>, mode: u32) -> io::Result<Sink> {
+        let mut sink = Sink { output, mode, file: None, length: 0, cut: false, counts };
         if let Output::File(path, _) = &sink.output {
             if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
                 std::fs::create_dir_all(directory)?;
             }
-            let (file, length) = open(path)?;
+            let (file, length) = open(path, mode)?;
             (sink.file, sink.length) = (Some(file), length);
         }
         Ok(sink)
@@ -88,7 +98,7 @@ impl Sink {
     /// Opens the file again, so that a file that was moved away is made anew. Until that works, lines are dropped.
     pub fn reopen(&mut self) {
         if let Output::File(path, _) = &self.output {
-            (self.file, self.length) = match open(path) {
+            (self.file, self.length) = match open(path, self.mode) {
                 Ok((file, length)) => (Some(file), length),
                 Err(_) => (None, 0),
             };
@@ -136,8 +146,8 @@ impl Sink {
     }
 }
 
-fn open(path: &Path) -> io::Result<(File, u64)> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+fn open(path: &Path, mode: u32) -> io::Result<(File, u64)> {
+    let file = OpenOptions::new().append(true).create(true).mode(mode).open(path)?;
     let length = file.metadata()?.len();
     Ok((file, length))
 }

@@ -361,7 +361,8 @@ impl<'b> Bytes<'b> {
     }
 }
 
-fn api_label(api: Api) -> &'static str {
+/// The stable word for an endpoint.
+pub fn api_label(api: Api) -> &'static str {
     match api {
         Api::ChatCompletions => "chat_completions",
         Api::Completions => "completions",
