@@ -1,0 +1,1 @@
+"""The performance lab: perf/board runs it."""
