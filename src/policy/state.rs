@@ -145,3 +145,75 @@ impl Core {
         self.known(slot).map_or_else(Load::new, |local| local.load).cost(now_us)
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::super::settings::ProviderSettings;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn core() -> Core {
+        let settings = Arc::new(Settings::new(["a", "b"].map(ProviderSettings::new).to_vec()));
+        Core::new(Arc::clone(&settings), Arc::new(Shared::new(&settings, 2)), 1, 7)
+    }
+
+    fn window(context_tokens: u32) -> ModelFacts {
+        ModelFacts { context_tokens, ..ModelFacts::default() }
+    }
+
+    #[test]
+    fn a_core_has_its_own_number_and_the_cells_of_all() {
+        let core = core();
+        assert_eq!((core.index(), core.shared().cores()), (1, 2));
+        assert_eq!(core.counters(), &Counters::default());
+    }
+
+    #[test]
+    #[should_panic(expected = "core 2 of 2")]
+    fn there_is_no_third_of_two_cores() {
+        let core = core();
+        let _ = Core::new(Arc::clone(core.settings()), Arc::clone(core.shared()), 2, 7);
+    }
+
+    #[test]
+    fn invented_models_that_share_a_slot_share_no_price() {
+        let core = core();
+        for provider in 0..2 {
+            assert_eq!(core.facts_or(SlotId(provider), || window(8_000)), ModelFacts::default());
+            assert_eq!(core.facts(SlotId(provider)), ModelFacts::default());
+        }
+        assert_eq!(core.facts_or(SlotId(2), || window(8_000)), window(8_000), "the first slot of a model");
+        assert_eq!(core.facts_or(SlotId(u16::MAX), || window(8_000)), ModelFacts::default());
+    }
+
+    #[test]
+    fn a_target_that_nobody_used_is_balanced_as_an_unknown_one() {
+        let mut core = core();
+        let slot = core.slot(ProviderId(0), b"m");
+        assert!(core.known(slot).is_none() && core.local_and_cells(slot).is_none());
+        assert_eq!(core.cost(slot, 1), Load::new().cost(1));
+        core.local(slot).load.start();
+        assert_eq!(core.cost(slot, 1), 2.0 * Load::new().cost(1));
+        assert!(core.local_and_cells(slot).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn a_model_is_looked_up_once_on_a_core(met in prop::collection::vec((any::<u8>(), 1u32..9), 1..60)) {
+            let core = core();
+            let mut first = std::collections::HashMap::new();
+            for (model, tokens) in met {
+                let slot = core.slot(ProviderId(0), &[model]);
+                let mut looked_up = false;
+                let facts = core.facts_or(slot, || {
+                    looked_up = true;
+                    window(tokens)
+                });
+                prop_assert_eq!(looked_up, !first.contains_key(&slot));
+                prop_assert_eq!(facts, *first.entry(slot).or_insert(window(tokens)));
+                prop_assert_eq!(core.facts(slot), facts);
+            }
+        }
+    }
+}
