@@ -87,6 +87,8 @@ fn cells_are_carried_over_a_reload_that_keeps_the_providers() {
     assert!(settings(&TWO.replace("0.7", "0.5")).fits_cells_of(&now));
     assert!(!settings(&TWO.replace("env.C", "env.D")).fits_cells_of(&now));
     assert!(!settings("providers: {openai: {keys: [{value: env.A}]}}").fits_cells_of(&now));
+    let renamed = TWO.replace("openai", "mistral");
+    assert!(!settings(&renamed).fits_cells_of(&now), "the same keys of another provider");
 }
 
 const ALL: &str = "

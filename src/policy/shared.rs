@@ -245,6 +245,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_keeps_its_identity_and_so_its_state_over_a_reload() {
+        // FNV-1a and the mixer, computed elsewhere.
+        assert_eq!(identity(b"openai"), 0x98f4_f1a0_0a11_2edb);
+        assert_eq!(identity(b"claude-haiku-4-5"), 0x047c_9e1a_cdc8_93ea);
+        assert_eq!(identity(b""), 0x8570_e250_fe4c_2473);
+    }
+
+    #[test]
     fn invented_model_names_end_up_in_their_providers_own_slot() {
         let (s, shared) = (settings(), Shared::new(&settings(), 1));
         let kept = shared.slot(&s, ProviderId(1), b"claude");

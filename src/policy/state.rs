@@ -150,6 +150,9 @@ impl Core {
 #[cfg(not(loom))]
 mod tests {
     use super::super::settings::ProviderSettings;
+    use super::super::{
+        Ask, Chain, Flight, Outcome, PolicyId, Signal, Step, Success, TargetRef, What, attribute,
+    };
     use super::*;
     use proptest::prelude::*;
 
@@ -196,6 +199,41 @@ mod tests {
         core.local(slot).load.start();
         assert_eq!(core.cost(slot, 1), 2.0 * Load::new().cost(1));
         assert!(core.local_and_cells(slot).is_some());
+    }
+
+    #[test]
+    fn what_the_metrics_count_is_what_was_done() {
+        const S: u64 = 1_000_000;
+        let mut core = core();
+        let targets = [0, 1].map(|p| TargetRef::new(ProviderId(p), core.slot(ProviderId(p), b"m")));
+        let chain = Chain::of(PolicyId(0), &targets);
+        let down = Outcome::Failure(attribute(Signal::Transport(What::Truncated)));
+        let ask = |core: &mut Core, now_us, outcomes: [Outcome; 2]| {
+            let mut flight = Flight::begin(core, chain, Ask { now_us, ..Ask::default() });
+            while let Step::Attempt(attempt) = flight.next(core, now_us) {
+                flight.settle(core, now_us, attempt.no, outcomes[usize::from(attempt.provider.0)]);
+                if flight.winner().is_some() {
+                    break;
+                }
+            }
+        };
+        let well = Outcome::Success(Success::default());
+        (0..5).for_each(|_| ask(&mut core, S, [down, well]));
+        ask(&mut core, S, [down, well]);
+        let skips = |core: &Core, reason: SkipReason| core.counters().skips[reason as usize];
+        assert_eq!(core.counters().attempts, [6, 0, 5, 0], "the sixth goes to the second at first");
+        assert_eq!(skips(&core, SkipReason::BreakerOpen), 1);
+        assert_eq!((core.counters().probes, core.counters().held_back), (0, 0));
+        ask(&mut core, 3 * S, [well, well]);
+        assert_eq!(core.counters().probes, 1);
+        (0..50).for_each(|_| ask(&mut core, 4 * S, [well, well]));
+        assert!((30..50).contains(&core.counters().held_back), "a tenth goes through: {:?}", core.counters());
+        assert_eq!(core.counters().give_ups, 0);
+        let before = core.counters().attempts;
+        ask(&mut core, 60 * S, [down, down]);
+        assert_eq!(core.counters().give_ups, 1);
+        assert_eq!(core.counters().attempts, [before[0] + 1, 0, before[2] + 1, 0]);
+        assert_eq!(core.counters().hedges_won, 0);
     }
 
     proptest! {
