@@ -85,7 +85,7 @@ def haproxy(folder, port, upstream, **_):
 
 
 def _of_pip(name, path):
-    found = next(iter(sorted((process.PEERS / name).glob(path))), None)
+    found = next((one for one in sorted((process.PEERS / name).glob(path)) if one.is_file()), None)
     if not found:
         raise Missing(f"perf/board --install {name}")
     return found
@@ -118,7 +118,7 @@ def tensorzero(folder, port, upstream, **_):
         "asyncio.run(main())\n"
     )
     return Peer(
-        [python, "-c", code], path="/openai/v1/chat/completions", model="tensorzero::model_name::gpt-4o-mini", ready_s=20
+        [python, "-c", code], path="/openai/v1/chat/completions", model="tensorzero::model_name::gpt-4o-mini", ready_s=60
     )
 
 
@@ -127,7 +127,7 @@ def portkey(folder, port, upstream, **_):
     if not server.exists():
         raise Missing("perf/board --install portkey")
     headers = ("x-portkey-provider: openai", f"x-portkey-custom-host: http://127.0.0.1:{upstream}/v1")
-    return Peer([_program("node", "install Node 20"), server, f"--port={port}", "--headless"], headers=headers, ready_s=20,
+    return Peer([_program("node", "install Node 20"), server, f"--port={port}", "--headless"], headers=headers, ready_s=60,
                 env={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1"})
 
 
@@ -135,7 +135,7 @@ def litellm(folder, port, upstream, **_):
     program = _of_pip("litellm", "bin/litellm")
     conf = _config(folder, "litellm.yaml", UPSTREAM=f"127.0.0.1:{upstream}")
     env = {"LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    return Peer([program, "--config", conf, "--host", "127.0.0.1", "--port", port, "--num_workers", 1], env=env, ready_s=60)
+    return Peer([program, "--config", conf, "--host", "127.0.0.1", "--port", port, "--num_workers", 1], env=env, ready_s=180)
 
 
 ALL = {
