@@ -114,7 +114,14 @@ impl From<tokio_uring::net::TcpListener> for Listening<tokio_uring::net::TcpList
     }
 }
 
-relay!(on_monoio, monoio::net::TcpStream, monoio::net::TcpListener, monoio::spawn, monoio::io::AsyncReadRent, monoio::io::AsyncWriteRentExt);
+relay!(
+    on_monoio,
+    monoio::net::TcpStream,
+    monoio::net::TcpListener,
+    monoio::spawn,
+    monoio::io::AsyncReadRent,
+    monoio::io::AsyncWriteRentExt
+);
 relay!(on_tokio_uring, tokio_uring::net::TcpStream, tokio_uring::net::TcpListener, tokio_uring::spawn,);
 
 /// Answers every 1,024 bytes with 2,048.
@@ -136,7 +143,10 @@ fn listener() -> (TcpListener, SocketAddr) {
 }
 
 /// Clients of a relay that `run` carries.
-fn clients(connections: usize, run: impl FnOnce(TcpListener, SocketAddr, usize) + Send + 'static) -> Vec<TcpStream> {
+fn clients(
+    connections: usize,
+    run: impl FnOnce(TcpListener, SocketAddr, usize) + Send + 'static,
+) -> Vec<TcpStream> {
     let (upstream, upstream_addr) = listener();
     thread::spawn(move || provider(upstream, connections));
     let (relay, addr) = listener();
@@ -172,7 +182,8 @@ fn relays(c: &mut Criterion) {
         Ok(_) => {
             all.push(("monoio, io_uring", |listener, provider, connections| {
                 let chosen = driver::choose(DriverChoice::IoUring).expect("it was tried before");
-                driver::block_on(chosen.driver, on_monoio::run(listener, provider, connections)).expect("it starts");
+                driver::block_on(chosen.driver, on_monoio::run(listener, provider, connections))
+                    .expect("it starts");
             }));
             all.push(("tokio-uring", |listener, provider, connections| {
                 tokio_uring::start(on_tokio_uring::run(listener, provider, connections));
@@ -185,7 +196,9 @@ fn relays(c: &mut Criterion) {
         group.throughput(Throughput::Elements(connections as u64));
         for (foundation, run) in &all {
             let mut clients = clients(connections, *run);
-            group.bench_function(*foundation, |b| b.iter(|| black_box(ask(&mut clients, &request, &mut answer))));
+            group.bench_function(*foundation, |b| {
+                b.iter(|| black_box(ask(&mut clients, &request, &mut answer)))
+            });
         }
         group.finish();
     }

@@ -18,8 +18,8 @@ use sluice::config::Dialect;
 use sluice::dialect::{Api, StreamWatch, Usage, inspect_answer, openai_to_anthropic};
 use sluice::meter::{Answered, CoreMeter, Cost, Meter, Outcome as Told, Record, Source, Spend, Tried};
 use sluice::policy::{
-    Ask, Chain, Core, Flight, Outcome, PolicyId, ProviderId, ProviderSettings, Reason, Settings, Shared, Step,
-    Success, TargetRef, What,
+    Ask, Chain, Core, Flight, Outcome, PolicyId, ProviderId, ProviderSettings, Reason, Settings, Shared,
+    Step, Success, TargetRef, What,
 };
 use sluice::wire::fields::Fields;
 use sluice::wire::framing::frame_request;
@@ -47,7 +47,8 @@ const DELTA: &[u8] = b"event: content_block_delta\ndata: {\"type\":\"content_blo
 
 /// A chat request of about 10 KiB: prompts with escapes, and a tool.
 fn chat() -> Vec<u8> {
-    let text = r#"Read this:\n\n    if name == \"main\":\n        return [1, 2]\n\nand tell what it does. "#.repeat(100);
+    let text = r#"Read this:\n\n    if name == \"main\":\n        return [1, 2]\n\nand tell what it does. "#
+        .repeat(100);
     format!(
         r#"{{"model":"gpt-4o-mini","messages":[{{"role":"system","content":"Be brief."}},{{"role":"user","content":"{text}"}}],"tools":[{{"type":"function","function":{{"name":"look","description":"Looks","parameters":{{"type":"object","properties":{{"at":{{"type":"string"}}}}}}}}}}],"temperature":0.2,"max_tokens":400,"stream":true}}"#
     )
@@ -78,7 +79,9 @@ fn answers(times: u64) -> u64 {
     let body = format!(
         r#"{{"id":"chatcmpl-1","object":"chat.completion","choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":9,"completion_tokens":900,"total_tokens":909}}}}"#
     );
-    let inspect = |_: &u64| black_box(inspect_answer(Api::ChatCompletions, Dialect::OpenAi, black_box(body.as_bytes()))).is_ok();
+    let inspect = |_: &u64| {
+        inspect_answer(Api::ChatCompletions, Dialect::OpenAi, black_box(body.as_bytes())).usage.is_some()
+    };
     (0..times).filter(inspect).count() as u64
 }
 
@@ -100,7 +103,8 @@ fn events(times: u64) -> u64 {
 /// A request of 10 KiB, and 64 events back.
 fn translations(times: u64) -> u64 {
     let body = chat();
-    let options = openai_to_anthropic::TranslateOptions { model: "claude-haiku-4-5", default_max_tokens: None };
+    let options =
+        openai_to_anthropic::TranslateOptions { model: "claude-haiku-4-5", default_max_tokens: None };
     let (mut out, mut translated) = (Vec::with_capacity(2 * body.len()), 0);
     for _ in 0..times {
         out.clear();
