@@ -133,7 +133,8 @@ mod tests {
         }
         for mut stream in [texts.chat_stream, texts.message_stream] {
             let mut body = Vec::new();
-            let all = [&stream.start.clone()[..], &stream.stamped(9, 1).to_vec(), &stream.end].concat();
+            let event = stream.stamped(9, 1).to_vec();
+            let all = [stream.start, event, stream.end].concat();
             assert_eq!(Reader::default().feed(&all, |piece| body.extend_from_slice(piece)), Ok(true));
             let text = String::from_utf8(body).unwrap();
             assert!(text.contains(&stamp(9, 1)) && text.ends_with("\n\n"));
