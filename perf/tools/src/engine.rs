@@ -210,8 +210,9 @@ impl Engine {
     }
 
     fn begin_late(&mut self) {
-        while let (Some(&due), Some(fd)) = (self.late.front(), self.free.pop()) {
-            self.late.pop_front();
+        while !self.late.is_empty() {
+            let Some(fd) = self.free.pop() else { return };
+            let due = self.late.pop_front().unwrap_or_default();
             self.begin(fd, due);
         }
     }

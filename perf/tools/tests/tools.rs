@@ -93,6 +93,9 @@ fn an_open_loop_reports_all_that_had_to_wait_for_a_stalled_server() {
     // 200 of 700 requests were due while it stood still, evenly; so the slowest tenth waited for more than 200 ms.
     assert!(us(&report, "latency_us", "p90") > 150_000.0, "{report}");
     assert!(us(&report, "latency_us", "max") > 350_000.0, "{report}");
+    // Those that were due before and after did not wait.
+    assert!(us(&report, "latency_us", "p50") < 50_000.0, "{report}");
+    assert_eq!(report["unfinished"], 0, "{report}");
     assert!(us(&report, "latency_us", "n") > 650.0, "none was left out: {report}");
     // The closed loop asks less while it waits, and so does not see it: what the open one is for.
     let closed = load(stalling(), "closed --connections 2 --seconds 1.4");
