@@ -95,6 +95,7 @@ impl Drop for Busy {
 
 /// Serves a connection until it ends.
 pub async fn serve(core: Rc<Core>, conn: Conn) {
+    clock::now_us();
     let deadline = core.timers.deadline();
     let gather = Some(Box::new(Gather::new(Buf::default(), Buf::default())));
     let mut client = Client {
@@ -295,7 +296,7 @@ impl Client {
     fn write_by(&self, len: usize) {
         let limit_ms = self.core.plan().live.plan.limits.client_write_ms;
         let slow_ms = len as u64 * 1000 / SLOWEST_READER_BYTES_PER_S;
-        self.deadline.set(clock::now_us() + (limit_ms + slow_ms) * 1000);
+        self.deadline.set(clock::recent_us() + (limit_ms + slow_ms) * 1000);
     }
 
     /// Writes the pieces of `self.gather` to the client.

@@ -430,7 +430,7 @@ impl Call {
             && !self.owed
             && !self.spoilt
         {
-            party.core().pool.borrow_mut().put(self.origin, pooled, clock::now_us());
+            party.core().pool.borrow_mut().put(self.origin, pooled, clock::recent_us());
         }
     }
 }
