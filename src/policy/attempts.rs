@@ -333,22 +333,22 @@ mod tests {
 
     #[test]
     fn an_error_shows_the_failure_that_was_picked_and_none_when_nothing_was_tried() {
-        let mut attempts = Attempts::new();
         let nothing = GiveUp {
             cause: Cause::Unavailable,
             best: None,
-            attempts,
-            skips: [None; CHAIN_MAX],
+            attempts: Attempts::new(),
+            skips: Skips::default(),
             retry_after_us: None,
             should_retry: None,
         };
         assert!(nothing.attempts.is_empty() && nothing.best().is_none());
+        let mut attempts = Attempts::new();
         attempts.push(record(0, Some(What::Connect)));
         attempts.push(record(1, Some(What::Status(503))));
         let tried = GiveUp { best: Some(1), attempts, ..nothing };
         assert!(!tried.attempts.is_empty());
         assert_eq!(tried.best().and_then(AttemptRecord::status), Some(503));
-        assert_eq!(attempts.record(0).and_then(AttemptRecord::status), None, "nothing was answered");
+        assert_eq!(tried.attempts.record(0).and_then(AttemptRecord::status), None, "nothing was answered");
     }
 
     #[test]

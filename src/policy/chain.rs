@@ -167,14 +167,16 @@ mod tests {
             slots in prop::collection::vec(any::<u16>(), 0..24),
         ) {
             let targets: Vec<_> = slots.iter().map(|&slot| TargetRef::new(ProviderId(0), SlotId(slot))).collect();
-            let mut chain = Chain::of(PolicyId(3), &targets);
+            let chain = Chain::of(PolicyId(3), &targets);
             let kept = slots.len().min(CHAIN_MAX);
             prop_assert_eq!((chain.len(), chain.is_empty(), chain.policy), (kept, kept == 0, PolicyId(3)));
             let seen: Vec<_> = chain.targets().iter().map(|t| (t.slot.0, t.place)).collect();
             let expected: Vec<_> = slots.iter().copied().zip(0..).take(kept).collect();
             prop_assert_eq!(seen, expected);
-            chain.targets_mut().reverse();
-            let places: Vec<u8> = chain.targets().iter().map(|t| t.place).collect();
+            let mut walked = Walked::from(&chain);
+            walked.targets_mut().reverse();
+            prop_assert_eq!((walked.len(), walked.is_empty(), walked.policy), (kept, kept == 0, PolicyId(3)));
+            let places: Vec<u8> = walked.targets().iter().map(|t| t.place).collect();
             prop_assert_eq!(places, (0..kept as u8).rev().collect::<Vec<_>>(), "a place stays with its target");
         }
     }

@@ -40,7 +40,7 @@ fn an_account_without_credit_rests_for_a_minute_for_every_model() {
     let other = Chain::of(PolicyId(0), &[TargetRef::new(ProviderId(0), other)]);
     for now in [2 * S, 61 * S - 1] {
         let end = gave_up(Flight::begin(&mut core, other, ask(now)).next(&mut core, now));
-        assert_eq!(end.skips[0].map(|skip| skip.reason), Some(SkipReason::KeysCooling));
+        assert_eq!(end.skips.get(0).map(|skip| skip.reason), Some(SkipReason::KeysCooling));
     }
     attempt(Flight::begin(&mut core, other, ask(68 * S)).next(&mut core, 68 * S));
 }
@@ -210,7 +210,7 @@ fn money_refuses_a_fallback_only_when_the_first_call_may_have_been_billed() {
             step => {
                 let end = gave_up(step);
                 assert!(!follows && end.cause == Cause::Failed);
-                let skip = end.skips[1].expect("the second was passed over");
+                let skip = end.skips.get(1).expect("the second was passed over");
                 let next_minute = Some(180 * S);
                 assert_eq!((skip.reason, skip.until_us), (SkipReason::MoneySpent, next_minute));
             }
