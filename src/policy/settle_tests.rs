@@ -234,3 +234,39 @@ fn the_slower_of_a_hedged_pair_is_not_blamed_for_being_cancelled() {
     let tallies: Vec<_> = tallies.map(|tally| (tally.calls, tally.failures)).collect();
     assert_eq!(tallies, [(0, 0), (1, 0)]);
 }
+
+/// Makes a target owe for this many fallbacks, now.
+fn charge(core: &Core, place: usize, chain: &Chain, calls: u32) {
+    let budget = core.settings().providers[place].budget;
+    let cells = core.shared().cells(chain.targets()[place].slot).expect("met");
+    (0..calls).for_each(|_| cells.strain.charge(&budget, S, false));
+}
+
+#[test]
+fn a_target_that_owes_is_asked_last_although_everything_together_is_well() {
+    let (mut core, chain) = two();
+    let first = |core: &mut Core| attempt(Flight::begin(core, chain, ask(S)).next(core, S)).provider;
+    assert_eq!(first(&mut core), ProviderId(0));
+    charge(&core, 0, &chain, 9);
+    assert_eq!(first(&mut core), ProviderId(1));
+}
+
+#[test]
+fn with_everything_over_its_share_a_fallback_goes_only_to_a_target_that_is_well() {
+    for (owes, asked) in [(0, true), (5, false)] {
+        let (mut core, chain) = two();
+        let mut flight = Flight::begin(&mut core, chain, ask(S));
+        let first = attempt(flight.next(&mut core, S));
+        charge(&core, 1, &chain, owes);
+        core.shared().strain.charge(&core.settings().providers[0].budget, S, false);
+        flight.settle(&mut core, S, first.no, transport(What::Truncated));
+        match flight.next(&mut core, S) {
+            Step::Attempt(next) => assert!(asked && next.provider == ProviderId(1)),
+            step => {
+                let end = gave_up(step);
+                assert!(!asked);
+                assert_eq!(end.skips.get(1).map(|skip| skip.reason), Some(SkipReason::BudgetSpent));
+            }
+        }
+    }
+}
