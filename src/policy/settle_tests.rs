@@ -270,3 +270,34 @@ fn with_everything_over_its_share_a_fallback_goes_only_to_a_target_that_is_well(
         }
     }
 }
+
+#[test]
+fn a_call_that_is_refused_by_a_budget_gives_its_place_back() {
+    let mut a = ProviderSettings::new("a");
+    a.budget.floor_per_second = 0;
+    a.bulkhead.concurrent_max = Some(1);
+    let mut core = core_of(vec![a]);
+    let chain = chain(&core, &[0]);
+    let retried = Ask { client_retries: 1, ..ask(S) };
+    for _ in 0..3 {
+        let end = gave_up(Flight::begin(&mut core, chain, retried).next(&mut core, S));
+        assert_eq!(end.skips.get(0).map(|skip| skip.reason), Some(SkipReason::BudgetSpent));
+        assert_eq!(core.shared().bulkhead(ProviderId(0)).taken, 0);
+    }
+    attempt(Flight::begin(&mut core, chain, ask(S)).next(&mut core, S));
+}
+
+#[test]
+fn each_key_is_asked_once_although_the_limit_says_to_come_back_at_once() {
+    let mut core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0, 1.0, 1.0])]);
+    let chain = chain(&core, &[0]);
+    let mut flight = Flight::begin(&mut core, chain, ask(S));
+    let mut keys = Vec::new();
+    while let Step::Attempt(tried) = flight.next(&mut core, S) {
+        keys.push(tried.key);
+        flight.settle(&mut core, S, tried.no, hinted(429, Some(0)));
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!((keys.len(), flight.attempts().len()), (3, 3), "then it waits");
+}
