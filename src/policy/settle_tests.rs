@@ -301,3 +301,12 @@ fn each_key_is_asked_once_although_the_limit_says_to_come_back_at_once() {
     keys.dedup();
     assert_eq!((keys.len(), flight.attempts().len()), (3, 3), "then it waits");
 }
+
+#[test]
+fn a_model_that_no_key_may_serve_is_the_operators_to_fix_and_not_worth_waiting_for() {
+    let mut core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0])]);
+    let target = TargetRef { keys: 0, ..TargetRef::new(ProviderId(0), core.slot(ProviderId(0), b"m")) };
+    let end = gave_up(Flight::begin(&mut core, Chain::of(PolicyId(0), &[target]), ask(S)).next(&mut core, S));
+    assert_eq!(end.skips.get(0).map(|skip| skip.reason), Some(SkipReason::NoKey));
+    assert_eq!(end.retry_after_us, None);
+}
