@@ -7,7 +7,7 @@ use super::labels::{EMPTY, Lookup, MODEL_BYTES_MAX, OTHER, Table, VALUE_BYTES_MA
 use super::record::{Cost, Outcome, Record, Tried};
 use super::series::{
     self, Asked, AskedCells, COMBINATION, Combination, CoreSeries, Finder, MODEL, Meter, NAMED, PROVIDER,
-    ROUTE, SERIES, Timed, TimedCells, Tries, TriesCells,
+    ROUTE, SERIES, SERIES_MAX, TIMED_MAX, Timed, TimedCells, Tries, TriesCells,
 };
 use crate::config::WhoLabel;
 
@@ -68,10 +68,10 @@ impl CoreMeter {
             code: always(series::CODE),
             named: Vec::new(),
             combinations: Lookup::default(),
-            asked: Finder::default(),
-            timed: Finder::default(),
-            tries: Finder::default(),
-            refused: Finder::default(),
+            asked: Finder::new(SERIES_MAX),
+            timed: Finder::new(TIMED_MAX),
+            tries: Finder::new(SERIES_MAX),
+            refused: Finder::new(SERIES_MAX),
             meter,
         }
     }
