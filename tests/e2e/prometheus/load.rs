@@ -53,6 +53,7 @@ impl World {
         let alpha = mock("first-event-late:30ms; slow:+0ms; status:503,every=6");
         let (bravo, down) = (mock("ok"), mock("down:503"));
         let others: Vec<(&str, Mock)> = [
+            ("dead", "down:502"),
             ("limited", "brownout:rate=1,retry-after=60"),
             ("free", "no-usage"),
             ("cutting", "cut:after=2"),
@@ -166,6 +167,7 @@ impl World {
         };
         for _ in 0..7 {
             assert!(post("down", CHAT).status >= 500);
+            assert!(post("dead", CHAT).status >= 500);
         }
         assert_eq!(post("limited", CHAT).status, 429);
         for body in [CHAT, CHAT_STREAM] {
@@ -190,11 +192,17 @@ fn config(alpha: &Mock, bravo: &Mock, down: &Mock, others: &[(&str, Mock)], cach
     let mut one = |name: &str, addr: SocketAddr, more: &str| {
         text.push_str(&format!("  {name}: {{base_url: \"http://{addr}\", keys: [sk-{name}]{more}}}\n"));
     };
-    for (name, mock) in [("alpha", alpha), ("bravo", bravo), ("down", down)] {
-        one(name, mock.addr(), "");
+    // One that is asked again soon, and one that is given up for the length of the test.
+    for (name, mock, more) in [
+        ("alpha", alpha, ""),
+        ("bravo", bravo, ""),
+        ("down", down, ", breaker: {open_min: 500ms, open_max: 1s}"),
+    ] {
+        one(name, mock.addr(), more);
     }
     for (name, mock) in others {
         let more = match *name {
+            "dead" => ", breaker: {open_min: 200s, open_max: 300s}",
             "stalling" => ", timeouts: {token_gap: 300ms}",
             "narrow" => ", bulkhead: {concurrent: 1, queue_wait: 10s}",
             _ => "",

@@ -122,6 +122,12 @@ impl Prometheus {
         }
     }
 
+    /// Under which name Prometheus knows a counter: OpenMetrics names its family without `_total`, the others with it.
+    pub fn knows(&self, name: &str) -> bool {
+        let said = self.get(&format!("/api/v1/targets/metadata?metric={name}"));
+        said["data"].as_array().is_some_and(|data| data.iter().any(|row| row["type"] == "counter"))
+    }
+
     /// The alerts by name, as they stand.
     pub fn alerts(&self) -> Vec<Value> {
         let rules = self.get("/api/v1/rules?type=alert");
