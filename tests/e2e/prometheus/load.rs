@@ -33,8 +33,8 @@ pub struct World {
     pub alpha: Mock,
     pub bravo: Mock,
     pub down: Mock,
-    others: Vec<(&'static str, Mock)>,
-    cached: Raw,
+    /// They answer as long as they are held.
+    _others: (Vec<(&'static str, Mock)>, Raw),
     pub gateway: Running,
     next: AtomicUsize,
     /// What clients were told, by pipeline and step: nano-dollars.
@@ -77,7 +77,7 @@ impl World {
         let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
         let gateway = gateway(plan(&text, &[], DriverChoice::Epoll, &sets));
         let (next, spent, nonsense) = Default::default();
-        World { alpha, bravo, down, others, cached, gateway, next, spent, nonsense }
+        World { alpha, bravo, down, _others: (others, cached), gateway, next, spent, nonsense }
     }
 
     /// What clients were told so far, nano-dollars by pipeline and step.

@@ -57,6 +57,7 @@ impl Prometheus {
             assert!(begun.elapsed() < PATIENCE, "Prometheus does not start:\n{said}");
             std::thread::sleep(Duration::from_millis(50));
         };
+        prometheus.wait("it has started", |p| Client::to(p.addr).get("/-/ready").status == 200);
         prometheus.wait("the gateway is scraped", |p| p.number("up{job=\"sluice\"}") == 1.0);
         prometheus
     }
