@@ -52,7 +52,8 @@ impl Page {
                 Some(rest) => rest.rsplit_once("} ")?,
                 None => ("", rest.strip_prefix(' ')?),
             };
-            let mut own: Vec<&str> = own.split(',').filter(|label| !label.is_empty()).collect();
+            let mut own: Vec<String> =
+                own.split(',').filter(|label| !label.is_empty()).map(as_rust_writes_it).collect();
             own.sort_unstable();
             (own == wanted).then(|| value.parse().unwrap())
         })
@@ -61,6 +62,12 @@ impl Page {
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.sum(name, labels) as u64
     }
+}
+
+/// A label, with the end of a range in one way to write numbers: `5e-6` is `0.000005`.
+fn as_rust_writes_it(label: &str) -> String {
+    let end = label.strip_prefix("le=\"").and_then(|rest| rest.strip_suffix('"')?.parse::<f64>().ok());
+    end.map_or_else(|| label.to_owned(), |end| format!("le=\"{end:?}\""))
 }
 
 /// The page once `done`: an exchange is booked when it is over, a moment after its client has the answer.
@@ -533,10 +540,7 @@ fn the_protobuf_page_says_what_the_text_says_and_has_native_histograms() {
                     let sum = said("_sum").unwrap();
                     assert!((histogram.sample_sum() - sum).abs() <= sum * 1e-12, "{}", family.name());
                     for bucket in &histogram.bucket {
-                        let end = match bucket.upper_bound() {
-                            end if end.is_infinite() => "+Inf".to_owned(),
-                            end => format!("{end:?}"),
-                        };
+                        let end = format!("{:?}", bucket.upper_bound());
                         let labels = [&[("le", end.as_str())], &labels[..]].concat();
                         let count = text.exactly(&format!("{}_bucket", family.name()), &labels);
                         assert_eq!(
