@@ -113,11 +113,13 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
         busy: None,
     };
     let after = loop {
-        match client.next_request().await {
+        // Looked at where it is: a request that is moved out of it would be held twice for as long as it is served.
+        let arrived = client.next_request().await;
+        match &arrived {
             Arrived::Request(inbound) => {
                 client.core.stats.requests.add(1);
                 client.notes.clear();
-                let after = exchange::run(&mut client, &inbound).await;
+                let after = exchange::run(&mut client, inbound).await;
                 client.message_done();
                 if after != After::Keep {
                     break after;
@@ -126,7 +128,7 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
             }
             Arrived::Refused(refusal) => {
                 client.core.stats.requests.add(1);
-                let after = respond::refuse(&mut client, &refusal).await;
+                let after = respond::refuse(&mut client, refusal).await;
                 account::refused(&client);
                 break after;
             }
@@ -237,7 +239,7 @@ impl Client {
     /// this buffer is most of what a connection holds.
     pub fn watch(&mut self, streaming: bool) {
         if !self.conn.is_armed() && !self.gone && self.early.len() < EARLY_MAX {
-            let size = if streaming { buf::IDLE } else { self.read_size() };
+            let size = if streaming { buf::TINY } else { self.read_size() };
             self.conn.arm(Buf::take(size));
         }
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::config::Dialect;
 use crate::dialect::{self, Api};
 use crate::meter::Who;
-use crate::net::{Buf, clock};
+use crate::net::{Buf, buf, clock};
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::fields::{Fields, Known};
 use crate::wire::framing::{self, Body, RequestFraming};
@@ -213,7 +213,7 @@ impl Client {
                     }
                     buf.remove(from + progress.payload..from + progress.consumed);
                     self.pace(begun_us, body_len);
-                    let room = buf.len().clamp(crate::net::buf::IDLE, crate::net::buf::LARGE);
+                    let room = buf.len().clamp(buf::IDLE, buf::LARGE);
                     buf = self.more_body(buf, room).await?;
                 }
                 inbound.body_len = body_len;
@@ -275,7 +275,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
         .map_err(|r| Box::new(r.in_dialect(dialect)))?;
     let span = |known| fields.get(known).map(|s| s.start as usize..s.end as usize);
     let media = media(fields.value(bytes, Known::ContentType));
-    let mut forward = Buf::take(crate::net::buf::IDLE);
+    let mut forward = Buf::take(buf::SMALL);
     let mut line = |name: &[u8], value: &[u8]| {
         for part in [name, b": ", value, b"\r\n"] {
             forward.push(part);
