@@ -14,11 +14,13 @@ let state = null;
 let access = null;
 
 function view() {
-  const wanted = location.hash.slice(1);
+  // The way past the header is no view.
+  if (location.hash === "#main") return;
+  const wanted = location.hash.replace(/^#\/?/, "");
   const name = VIEWS.includes(wanted) ? wanted : "now";
   for (const section of document.querySelectorAll("[data-view]")) section.hidden = section.dataset.view !== name;
   for (const link of $("tabs").children) {
-    const here = link.hash === `#${name}`;
+    const here = link.hash === `#/${name}`;
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
     if (here) link.scrollIntoView({ block: "nearest", inline: "nearest" });

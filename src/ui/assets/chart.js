@@ -24,9 +24,9 @@ export class Chart {
     this.sum = h("span.sum");
     this.none = h("p.none", null, "Nothing in this time");
     this.box = h("div.plot", { "aria-hidden": "true" }, this.none);
-    this.rows = h("div.scroll", { tabindex: "0", role: "region", "aria-labelledby": id });
+    this.rows = h("div.scroll", { tabindex: "0", role: "group", "aria-labelledby": id });
     this.details = h("details", { toggle: () => this.fill() }, h("summary", null, "As a table"), this.rows);
-    host.append(h("figure.chart", { role: "group", "aria-labelledby": id }, h("figcaption", null, this.title, this.sum), this.box, this.details));
+    host.append(h("figure.chart", { "aria-labelledby": id }, h("figcaption", null, this.title, this.sum), this.box, this.details));
     this.title.style.margin = "0";
     this.tip = h("div.tip", { hidden: true });
     new ResizeObserver(() => this.plot?.setSize(this.size())).observe(this.box);

@@ -36,7 +36,7 @@ function draw(config) {
     config.warnings.length ? h("div.warnings", { role: "note" }, config.warnings.join("\n")) : "",
     h("div.split", null, h("div", null,
       panel("h-chains", "Models and what follows them", plural(config.models.length, "name"), ...chains),
-      panel("h-parties", "Providers and keys", count(config.providers.length), h("div.scroll", { tabindex: "0", role: "region", "aria-labelledby": "h-parties" }, providers.element))),
+      panel("h-parties", "Providers and keys", count(config.providers.length), h("div.scroll", { tabindex: "0", role: "group", "aria-labelledby": "h-parties" }, providers.element))),
     panel("h-settings", "Settings", "", facts(config.settings))));
 }
 
