@@ -175,7 +175,7 @@ test("everything can be reached by keyboard alone", async (t) => {
   await page.waitForFunction(() => !document.getElementById("view-exchanges").hidden);
   await page.check("#filter-hold");
   await page.waitForSelector("#exchanges button.open");
-  await page.focus("#/exchanges");
+  await page.focus("#exchanges");
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.className), "open");
   const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
@@ -255,10 +255,11 @@ test("nothing jumps while figures change", async (t) => {
 
 test("a lost connection is said, and comes back by itself", async (t) => {
   const page = await open(t);
-  await page.context().setOffline(true);
+  await page.route("**/events", (route) => route.abort());
+  await page.reload();
   await page.waitForFunction(() => document.getElementById("live").dataset.state === "off", null, { timeout: 15_000 });
   assert.match(await page.textContent("#banner"), /No connection.*from before/);
-  await page.context().setOffline(false);
+  await page.unroute("**/events");
   await live(page);
   assert.ok(await page.isHidden("#banner"));
   page.complaints.splice(0);
