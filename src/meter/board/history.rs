@@ -355,7 +355,7 @@ mod tests {
     use super::*;
     use crate::meter::outbox::samples::{FAILED, PLAIN, TRIED};
     use crate::meter::outbox::{decode, encode};
-    use crate::meter::{Outcome, Record, Tried};
+    use crate::meter::{Outcome, Record};
 
     fn add(history: &mut History, record: &Record<'_>, unix_s: u64) {
         let mut frame = Vec::new();
