@@ -98,7 +98,7 @@ impl Exchange<'_> {
             self.client.gather = Some(gather);
             made
         };
-        let outbound = match prepared {
+        let mut outbound = match prepared {
             Ok(outbound) => outbound,
             Err(unfit) => return unfit_for(unfit),
         };
@@ -109,10 +109,10 @@ impl Exchange<'_> {
             Err(broken) => return broken.into(),
         };
         call.send(self.client);
-        self.client.core.underway.at(self.state.place, Phase::Waiting, clock::now_us());
+        self.client.core.underway.at(self.state.place, Phase::Waiting, clock::recent_us());
         self.client.hedge_at_us = attempt.hedge_at_us.unwrap_or(u64::MAX);
         let by = self.by_answer(attempt).hedged();
-        let (reply, read) = loop {
+        let (mut reply, read) = loop {
             match call.head(self.client, self.inbound.is_head, by).await {
                 Ok(head) => break head,
                 Err(Broken::Hedge) if !self.tend_hedge() => {}
@@ -122,16 +122,17 @@ impl Exchange<'_> {
                 }
             }
         };
-        self.answered(&mut call, reply, read, outbound, attempt).await
+        self.answered(&mut call, &mut reply, read, &mut outbound, attempt).await
     }
 
-    /// Delivers the answer that `reply` begins, or finds out why it is none.
+    /// Delivers the answer that `reply` begins, or finds out why it is none. Its parts are lent, not moved: what is moved
+    /// into a future is held twice by it.
     pub async fn answered(
         &mut self,
         call: &mut Call,
-        mut reply: Reply,
+        reply: &mut Reply,
         read: Buf,
-        outbound: Outbound,
+        outbound: &mut Outbound,
         attempt: &Attempt,
     ) -> Ended {
         let by = self.by_answer(attempt);
@@ -143,19 +144,17 @@ impl Exchange<'_> {
                 Ended::Stale
             }
             200..=299 if self.inbound.api == Api::Other => {
-                relay::deliver(self, call, &reply, read, attempt).await
+                relay::deliver(self, call, reply, read, attempt).await
             }
             200..=299 => match (self.state.wish.stream, reply.content) {
-                (true, Content::Events) => {
-                    stream::pump(self, call, &reply, outbound, attempt).run(read).await
-                }
+                (true, Content::Events) => stream::pump(self, call, reply, outbound, attempt).run(read).await,
                 // Some self-hosted servers send JSON without naming it; the body is inspected all the same.
                 (false, Content::Json | Content::Other) => {
-                    answer::deliver(self, call, &reply, read, &outbound, attempt, by).await
+                    answer::deliver(self, call, reply, read, outbound, attempt, by).await
                 }
                 (true, Content::Json) => {
                     // A stream that is answered with JSON is an error object more often than not: find out which.
-                    self.failed(call, &mut reply, read, &outbound, by).await
+                    self.failed(call, reply, read, outbound, by).await
                 }
                 _ => {
                     call.spoil();
@@ -163,7 +162,7 @@ impl Exchange<'_> {
                     Ended::Failed(Signal::Transport(What::BadContentType), None)
                 }
             },
-            _ => self.failed(call, &mut reply, read, &outbound, by).await,
+            _ => self.failed(call, reply, read, outbound, by).await,
         }
     }
 
@@ -189,7 +188,7 @@ impl Exchange<'_> {
             sent_us.saturating_sub(self.inbound.complete_us) + clock::now_us().saturating_sub(received_us);
         self.client.notes.told = Told::answer(status, Source::Provider);
         self.client.notes.answering = Some(no);
-        self.client.core.underway.at(self.state.place, Phase::Answering, clock::now_us());
+        self.client.core.underway.at(self.state.place, Phase::Answering, clock::recent_us());
         self.client.notes.overhead_us = own_us;
         own_us
     }

@@ -131,7 +131,7 @@ impl Drop for Exchange<'_> {
         self.client.hedge_at_us = u64::MAX;
         self.client.keeping = None;
         if let Ok(mut policy) = self.state.plan.policy.try_borrow_mut() {
-            self.state.flight.cancel(&mut policy, clock::now_us());
+            self.state.flight.cancel(&mut policy, clock::recent_us());
         }
         if self.state.wish.stream {
             self.client.core.stats.streams.sub(1);
@@ -156,7 +156,8 @@ enum Next {
 
 impl Exchange<'_> {
     fn next(&mut self) -> Next {
-        match self.state.flight.next(&mut self.state.plan.policy.borrow_mut(), clock::now_us()) {
+        // Whoever comes here has just asked: the request was complete, an attempt was settled, a wait is over.
+        match self.state.flight.next(&mut self.state.plan.policy.borrow_mut(), clock::recent_us()) {
             Step::Attempt(attempt) => Next::Attempt(attempt),
             Step::Wait { until_us, why } => Next::Wait { until_us, queued: why == WaitReason::Queue },
             Step::Static(answer) => Next::Static(config::StaticId(answer.0)),
@@ -169,7 +170,7 @@ impl Exchange<'_> {
         let (underway, place) = (&self.client.core.underway, self.state.place);
         let model = self.model_at(attempt).unwrap_or(&self.state.wish.model);
         underway.calls(place, attempt.no + 1, attempt.provider.0, model);
-        underway.at(place, Phase::Connecting, clock::now_us());
+        underway.at(place, Phase::Connecting, clock::recent_us());
     }
 
     async fn walk(&mut self) -> After {
@@ -196,8 +197,9 @@ impl Exchange<'_> {
                         self.client.core.stats.cancelled.add(1);
                         return After::Cut;
                     }
+                    let waited_us = clock::now_us() - since_us;
                     if queued {
-                        self.client.notes.queued_us += clock::now_us() - since_us;
+                        self.client.notes.queued_us += waited_us;
                     }
                 }
                 Next::Static(answer) => return Box::pin(self.answer_statically(answer)).await,

@@ -91,7 +91,7 @@ impl State {
         let place = match config.admin.page {
             true => {
                 let (asked, who) = (&wish.model, inbound.who());
-                client.core.underway.enter(inbound.started_us, clock::now_us(), wish.stream, asked, who[0])
+                client.core.underway.enter(inbound.started_us, clock::recent_us(), wish.stream, asked, who[0])
             }
             false => None,
         };

@@ -63,6 +63,18 @@ pub(super) fn dispatch<T: Task>(task: T) -> T::Output {
     task.run(Portable)
 }
 
+/// Quotes and backslashes of a short block: for names and words, which are over before wider lanes would pay. SSE2, which
+/// each x86-64 has, so nothing is dispatched.
+#[inline(always)]
+pub(crate) fn short_strings(block: &[u8; 16]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        x86::short_strings(block)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    block.iter().rev().fold(0, |mask, &byte| mask << 1 | u32::from(matches!(byte, b'"' | b'\\')))
+}
+
 /// Lanes without any special instruction.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
