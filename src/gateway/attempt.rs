@@ -13,6 +13,7 @@ use super::outbound::{self, Outbound};
 use super::reply::{Content, Reply};
 use super::respond::{self, field};
 use super::route;
+use super::underway::Phase;
 use super::upstream::{Broken, By, Call};
 use super::{answer, relay, stream};
 
@@ -108,6 +109,7 @@ impl Exchange<'_> {
             Err(broken) => return broken.into(),
         };
         call.send(self.client);
+        self.client.core.underway.at(self.state.place, Phase::Waiting, clock::recent_us());
         self.client.hedge_at_us = attempt.hedge_at_us.unwrap_or(u64::MAX);
         let by = self.by_answer(attempt).hedged();
         let (mut reply, read) = loop {
@@ -186,6 +188,7 @@ impl Exchange<'_> {
             sent_us.saturating_sub(self.inbound.complete_us) + clock::now_us().saturating_sub(received_us);
         self.client.notes.told = Told::answer(status, Source::Provider);
         self.client.notes.answering = Some(no);
+        self.client.core.underway.at(self.state.place, Phase::Answering, clock::recent_us());
         self.client.notes.overhead_us = own_us;
         own_us
     }

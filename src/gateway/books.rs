@@ -1,4 +1,4 @@
-//! The thread that writes exchanges down: the ledger of what was spent, and the access log.
+//! The thread that writes exchanges down: the ledger of what was spent, the access log, and the live page's board.
 //!
 //! It empties the rings of all cores some times a second, or when one of them is half full, books and logs what was in
 //! them, and commits the ledger about once a second. Cores never wait for it.
@@ -6,13 +6,14 @@
 //! Invariant: what a core pushed before [`Books::stop`] is booked and logged, unless its ring was full.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use crate::config::{AccessLogConfig, LogTo, Plan};
 use crate::meter::Record;
+use crate::meter::board::Board;
 use crate::meter::ledger::{Ledger, Store, day_of};
 use crate::meter::log::{AccessLog, Output, Rotate};
 use crate::meter::outbox::{Inbox, Outbox, Pushed, outbox};
@@ -65,7 +66,7 @@ pub fn ledger_path(plan: &Plan, state: Option<&Path>) -> Option<PathBuf> {
     plan.ledger.path.clone().or_else(|| state.map(Path::to_owned))
 }
 
-/// Starts the books of `plan` for so many cores; `None` when it wants none. A ledger that cannot be opened is said and
+/// Starts the books of `plan` for so many cores; `None` when nothing wants any. A ledger that cannot be opened is said and
 /// left out: answers are worth more.
 ///
 /// # Errors
@@ -73,6 +74,7 @@ pub fn ledger_path(plan: &Plan, state: Option<&Path>) -> Option<PathBuf> {
 pub fn start(
     plan: &Plan,
     ledger: Option<PathBuf>,
+    board: Option<Arc<Mutex<Board>>>,
     cores: usize,
 ) -> Result<Option<(Books, Vec<Desk>)>, String> {
     let now_s = clock::unix_seconds();
@@ -93,7 +95,7 @@ pub fn start(
         Some(config) => Some(open_log(config)?),
         None => None,
     };
-    if opened.is_none() && log.is_none() {
+    if opened.is_none() && log.is_none() && board.is_none() {
         return Ok(None);
     }
     let path = opened.as_ref().map(|(path, ..)| path.clone());
@@ -113,6 +115,7 @@ pub fn start(
             failing: false,
         }),
         log,
+        board,
     };
     let thread = std::thread::Builder::new()
         .name("sluice-books".to_owned())
@@ -170,6 +173,8 @@ struct Writer {
     missed: Vec<u64>,
     kept: Option<Kept>,
     log: Option<AccessLog>,
+    /// What the live page shows.
+    board: Option<Arc<Mutex<Board>>>,
 }
 
 impl Writer {
@@ -193,9 +198,11 @@ impl Writer {
 
     fn turn(&mut self) {
         let (unix_us, now_us) = (clock::unix_us(), clock::now_us());
-        let Writer { inboxes, missed, kept, log, .. } = self;
+        let Writer { inboxes, missed, kept, log, board, .. } = self;
+        // Held for a turn; the page's thread takes it for moments, and no core ever does.
+        let mut board = board.as_ref().map(|board| board.lock().unwrap_or_else(PoisonError::into_inner));
         for (inbox, missed) in inboxes.iter_mut().zip(missed) {
-            inbox.each(|entry| {
+            inbox.each(|entry, frame| {
                 let ended_us = entry.started_us.saturating_add(entry.duration_us);
                 let ended_unix_us = unix_us.saturating_sub(now_us.saturating_sub(ended_us));
                 if let Some(kept) = kept {
@@ -204,10 +211,16 @@ impl Writer {
                 if let Some(log) = log {
                     log.add(entry, ended_unix_us);
                 }
+                if let Some(board) = &mut board {
+                    board.add(entry, frame, ended_unix_us);
+                }
             });
             let dropped = inbox.dropped();
             if let Some(kept) = kept {
                 kept.ledger.miss(dropped - *missed, unix_us / 1_000_000);
+            }
+            if let Some(board) = &mut board {
+                board.miss(dropped - *missed);
             }
             *missed = dropped;
         }

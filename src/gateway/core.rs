@@ -20,8 +20,10 @@ use super::captured::CaptureDesk;
 use super::live::Live;
 use super::metrics::Scraper;
 use super::models::ModelList;
+use super::page::Hub;
 use super::stats::Stats;
 use super::task::Roll;
+use super::underway::Underway;
 
 /// The plan as this core serves it. An exchange holds one for as long as it lasts, so that a reload changes
 /// nothing under it.
@@ -74,6 +76,10 @@ pub struct Core {
     pub captures: RefCell<Option<CaptureDesk>>,
     /// Who writes the metrics page.
     pub scraper: Arc<Scraper>,
+    /// What runs on this core now, for the live page.
+    pub underway: Underway,
+    /// Who serves the live page; `None` when there is none.
+    pub hub: RefCell<Option<Arc<Hub>>>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// Serving or on the way to the end; changed by [`Core::enter`].
@@ -117,6 +123,8 @@ impl Core {
             desk: RefCell::default(),
             captures: RefCell::default(),
             scraper,
+            underway: Underway::default(),
+            hub: RefCell::default(),
             connections,
             phase: Cell::new(Phase::Serving),
             roll: Roll::default(),

@@ -212,6 +212,7 @@ impl Exchange<'_> {
         let rival = *self.client.rival.take()?;
         let Some(Arrival::Answer(answering)) = rival.arrived else { return None };
         self.committed(rival.attempt.no);
+        self.show(&rival.attempt);
         let Answering { mut call, mut reply, read, mut outbound } = *answering;
         let ended = self.answered(&mut call, &mut reply, read, &mut outbound, &rival.attempt).await;
         self.settle(&rival.attempt, ended)

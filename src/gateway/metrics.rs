@@ -57,7 +57,7 @@ impl Scraper {
             let (jobs, todo) = mpsc::channel::<Job>();
             // Ends with the scraper, which holds the other end. Without a thread every page is an error.
             let _ = std::thread::Builder::new().name("sluice-metrics".to_owned()).spawn(move || {
-                limits::give_way();
+                limits::give_way(19);
                 for job in todo {
                     let page = job.form.write(job.families()).ok();
                     job.answer.send(page);

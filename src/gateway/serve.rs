@@ -25,6 +25,7 @@ use super::captured;
 use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::metrics::Scraper;
+use super::page::{self, Hub};
 use super::stats::Stats;
 use super::worker::{self, Message, Start};
 
@@ -107,6 +108,7 @@ struct Fixed {
     ledger: LedgerConfig,
     access_log: Option<AccessLogConfig>,
     capture: Option<CaptureConfig>,
+    page: bool,
 }
 
 impl Fixed {
@@ -118,6 +120,7 @@ impl Fixed {
             ledger: plan.ledger.clone(),
             access_log: plan.access_log.clone(),
             capture: plan.capture.clone(),
+            page: plan.admin.page,
         }
     }
 }
@@ -137,6 +140,7 @@ pub struct Running {
     mock: Option<Mock>,
     books: Option<Books>,
     captures: Option<CaptureThread>,
+    hub: Option<Arc<Hub>>,
 }
 
 /// Starts a gateway and returns once every worker serves. It keeps a ledger only where the plan names its file.
@@ -170,14 +174,26 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let fixed = Fixed::of(&plan);
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
+    let stats: Vec<Arc<Stats>> = (0..listeners.len()).map(|_| Arc::default()).collect();
+    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
+    let hub = live.plan.admin.page.then(|| {
+        let (meter, stats) = (scraper.meter.clone(), scraper.stats.clone());
+        let choice = live.plan.driver;
+        Arc::new(Hub::new(page::Beginning {
+            meter,
+            stats,
+            driver: scraper.driver,
+            choice,
+            live: live.clone(),
+        }))
+    });
     let ledger = books::ledger_path(&live.plan, state);
-    let (books, desks) = books::start(&live.plan, ledger, cores).map_err(ServeError::Plan)?.unzip();
+    let board = hub.as_ref().map(|hub| hub.board());
+    let (books, desks) = books::start(&live.plan, ledger, board, cores).map_err(ServeError::Plan)?.unzip();
     let mut desks = desks.unwrap_or_default().into_iter();
     let (capture_desks, captures) = captured::start(&live.plan, cores).map_err(ServeError::Plan)?.unzip();
     let mut capture_desks = capture_desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
-    let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
-    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
     let mut running = Running {
         addr,
         driver: chosen.driver,
@@ -192,6 +208,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         mock,
         books,
         captures,
+        hub: hub.clone(),
     };
     let (ready, readiness) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -206,6 +223,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
             scraper: scraper.clone(),
             desk: desks.next(),
             captures: capture_desks.next(),
+            hub: hub.clone(),
             connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
@@ -220,6 +238,9 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         running.threads.push(thread);
     }
     drop(ready);
+    if let Some(hub) = &hub {
+        hub.cores_are(running.senders.clone());
+    }
     for _ in 0..cores {
         // A worker that fails drops its sender; when all have, no readiness comes any more.
         if readiness.recv_timeout(Duration::from_secs(10)).is_err() {
@@ -323,6 +344,9 @@ impl Running {
     /// # Errors
     /// A worker failed; what it said.
     pub fn stop(mut self, limit: Duration) -> std::io::Result<()> {
+        if let Some(hub) = &self.hub {
+            hub.stop();
+        }
         let until_us = clock::now_us() + limit.as_micros() as u64;
         for sender in &self.senders {
             sender.send(Message::Drain { until_us });
@@ -355,6 +379,9 @@ impl Running {
 pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Worker)?;
     let running = start_with(plan, options.ledger.as_deref())?;
+    if let (Some(hub), true) = (&running.hub, options.reload.is_some()) {
+        hub.can_reload();
+    }
     greet(&running);
     let mut drain = Duration::ZERO;
     for signal in signals.forever() {
@@ -387,18 +414,20 @@ pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
 
 fn reload(running: &Running, options: &ServeOptions) {
     let kept = "not reloaded, the old configuration goes on";
-    let said = match options.reload.as_ref().map(|load| load()) {
-        None => format!("{kept}: there is no configuration file to load again"),
-        Some(Err(why)) => format!("{kept}:\n{}", why.trim_end()),
+    let result = match options.reload.as_ref().map(|load| load()) {
+        None => Err(format!("{kept}: there is no configuration file to load again")),
+        Some(Err(why)) => Err(format!("{kept}:\n{}", why.trim_end())),
         Some(Ok(plan)) => match running.reload(plan) {
-            Ok(generation) => {
-                format!("reloaded: plan {generation} serves{}", after_reload(running))
-            }
-            Err(slow @ ServeError::Slow(_)) => slow.to_string(),
-            Err(why) => format!("{kept}: {why}"),
+            Ok(generation) => Ok(format!("reloaded: plan {generation} serves{}", after_reload(running))),
+            Err(slow @ ServeError::Slow(_)) => Err(slow.to_string()),
+            Err(why) => Err(format!("{kept}: {why}")),
         },
     };
+    let (Ok(said) | Err(said)) = &result;
     say(&format!("sluice: {said}"));
+    if let Some(hub) = &running.hub {
+        hub.reloaded(&result);
+    }
 }
 
 /// What a user should know of a plan that took over: what of it needs a restart, and what is odd about it.
@@ -413,6 +442,7 @@ fn after_reload(running: &Running) -> String {
         ("ledger", now.ledger != started.ledger),
         ("access_log", now.access_log != started.access_log),
         ("capture", now.capture != started.capture),
+        ("admin.page", now.page && !started.page),
     ] {
         if changed {
             said.push_str(&format!("\nsluice: `{name}` is another than at the start; restart to use it"));

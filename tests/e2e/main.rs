@@ -17,6 +17,7 @@ mod framing;
 mod limits;
 mod metrics;
 mod once;
+mod page;
 mod paths;
 mod policies;
 mod process;
