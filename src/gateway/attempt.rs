@@ -108,7 +108,7 @@ impl Exchange<'_> {
             Ok(call) => call,
             Err(broken) => return broken.into(),
         };
-        call.send(self.client);
+        call.send(self.client, self.state.wish.stream);
         self.client.core.underway.at(self.state.place, Phase::Waiting, clock::recent_us());
         self.client.hedge_at_us = attempt.hedge_at_us.unwrap_or(u64::MAX);
         let by = self.by_answer(attempt).hedged();

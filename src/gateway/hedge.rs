@@ -246,7 +246,7 @@ async fn try_once(
 ) -> Result<Result<Begun, Refused>, Broken> {
     let by = asking.answer;
     let mut call = connect(party, asking.origin, fresh, asking.connect).await?;
-    call.send(party);
+    call.send(party, asking.stream);
     let (mut reply, mut read) = call.head(party, false, by).await?;
     match (reply.status, asking.stream, reply.content) {
         (200..=299, true, Content::Events) | (200..=299, false, Content::Json | Content::Other) => {}

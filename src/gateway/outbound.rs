@@ -67,7 +67,7 @@ pub fn prepare(
 ) -> Result<Outbound, Unfit> {
     gather.reset();
     if gather.own.capacity() == 0 {
-        gather.own = Buf::take(buf::IDLE);
+        gather.own = Buf::take(buf::HEAD);
     }
     let target = &live.plan.providers[usize::from(provider.0)];
     let fixed = live.upstreams[usize::from(provider.0)].head(key);

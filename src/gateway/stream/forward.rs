@@ -23,7 +23,7 @@ impl Pump<'_, '_> {
         let translating = matches!(self.reader, Reader::Translate(_));
         let mut head = std::mem::take(&mut gather.own);
         if head.capacity() == 0 {
-            head = Buf::take(if first { buf::IDLE } else { buf::TINY });
+            head = Buf::take(if first { buf::HEAD } else { buf::TINY });
         }
         let out = head.as_vec();
         if first {
