@@ -31,8 +31,8 @@ pub const MEDIUM: usize = 16 * 1024;
 pub const LARGE: usize = 64 * 1024;
 
 const CLASSES: [usize; 7] = [TINY, SMALL, HEAD, IDLE, STREAM, MEDIUM, LARGE];
-/// Free buffers kept per class and core: at most 1 MiB of each, which is 512 waiting connections or 16 big bodies.
-const KEPT_BYTES: usize = 1024 * 1024;
+/// Free buffers kept per class and core: at most 512 KiB of each, which is 256 requests or 8 big bodies at once.
+const KEPT_BYTES: usize = 512 * 1024;
 
 /// The class above `size`, for a read that was filled; at most `most`.
 pub fn larger(size: usize, most: usize) -> usize {
