@@ -145,9 +145,7 @@ impl Exchange<'_> {
                 relay::deliver(self, call, reply, read, attempt).await
             }
             200..=299 => match (self.state.wish.stream, reply.content) {
-                (true, Content::Events) => {
-                    stream::pump(self, call, reply, outbound, attempt).run(read).await
-                }
+                (true, Content::Events) => stream::pump(self, call, reply, outbound, attempt).run(read).await,
                 // Some self-hosted servers send JSON without naming it; the body is inspected all the same.
                 (false, Content::Json | Content::Other) => {
                     answer::deliver(self, call, reply, read, outbound, attempt, by).await
