@@ -85,7 +85,13 @@ fn the_page_is_served_with_its_files_and_keeps_others_out_of_it() {
             let plain = ask(gateway.addr(), "GET", &path, "", "");
             assert!(plain.header("content-encoding").is_none() && plain.body.len() > zipped.body.len() / 2);
             let tag = plain.header("etag").unwrap();
-            let again = ask(gateway.addr(), "HEAD", &path, &format!("If-None-Match: {tag}\r\n"), "");
+            let again = ask(
+                gateway.addr(),
+                "HEAD",
+                &path,
+                &format!("If-None-Match: {tag}\r\nConnection: close\r\n"),
+                "",
+            );
             assert_eq!((again.status, again.body.len()), (304, 0));
             files += 1;
         }
@@ -95,7 +101,11 @@ fn the_page_is_served_with_its_files_and_keeps_others_out_of_it() {
             Some("image/svg+xml")
         );
         assert_eq!(ask(gateway.addr(), "GET", "/ui/0/app.js", "", "").status, 404);
-        assert_eq!(ask(gateway.addr(), "GET", "/ui/../Cargo.toml", "", "").status, 404);
+        assert_eq!(
+            ask(gateway.addr(), "GET", "/ui/../Cargo.toml", "", "").status,
+            400,
+            "no such path leaves the parser"
+        );
         assert_eq!(ask(gateway.addr(), "POST", "/", "Content-Type: application/json\r\n", "{}").status, 405);
         // A link from another site may lead here; nothing else of it does.
         let linked = ask(gateway.addr(), "GET", "/", "Sec-Fetch-Site: cross-site\r\n", "");
@@ -123,9 +133,11 @@ fn an_exchange_shows_its_attempts_its_targets_and_its_money() {
             assert_eq!((&one["outcome"], &one["provider"]), (&"ok".into(), &"backup".into()), "{one}");
             assert_eq!(one["who"]["pipeline"], "nightly");
             let last = one["attempts"].as_array().unwrap().last().unwrap();
-            assert!(last["answers"] == true && last["reason"] == "fallback", "{one}");
+            assert!(last["answers"] == true && last["provider"] == "backup", "{one}");
         }
-        assert_eq!(all[5]["attempts"][0]["status"], 503);
+        let first = &all[5]["attempts"];
+        assert_eq!((&first[0]["status"], &first[0]["fault"]), (&503.into(), &"capacity".into()), "{first}");
+        assert_eq!(first.as_array().unwrap().last().unwrap()["reason"], "fallback", "{first}");
         assert_eq!(get(addr, "exchanges?after=4&limit=1")["exchanges"].as_array().unwrap().len(), 1);
 
         let state = get(addr, "state");
@@ -135,9 +147,10 @@ fn an_exchange_shows_its_attempts_its_targets_and_its_money() {
             found.unwrap_or_else(|| panic!("{provider}: {state}"))
         };
         let sick = of("openai");
-        assert_eq!((&sick["state"], &sick["breaker"]["phase"]), (&"open".into(), &"open".into()), "{sick}");
-        assert!(sick["words"].as_str().unwrap().starts_with("Gets no calls: its breaker is open for"));
-        assert_eq!(sick["breaker"]["openings"]["failures_in_row"], 1);
+        // A slow machine may be past the breaker's second already.
+        assert!(["open", "probing"].contains(&sick["state"].as_str().unwrap()), "{sick}");
+        assert!(sick["words"].as_str().unwrap().contains("breaker is open"), "{sick}");
+        assert!(sick["breaker"]["openings"]["failures_in_row"].as_u64() >= Some(1), "{sick}");
         let why = sick["failures"][0]["words"].as_str().unwrap();
         assert_eq!(why, "answered with status 503; counts against its breaker");
         assert_eq!(

@@ -2,10 +2,10 @@
 //!
 //! Two spans of [`STEPS`] steps: 5 s for an hour, 2 min for a day. A step holds a cell for each name that had something
 //! in it and nothing for the others, so quiet times cost nothing. Times are kept as counts in buckets that grow by a
-//! factor of 1.5; a percentile read from them is off by less than 25 %, and by 10 % as a rule.
+//! factor of 1.35, from 10 ms to 110 s; a percentile read from them is off by at most that, and by 10 % as a rule.
 //!
 //! Limits: [`NAMES_MAX`] names a side are told apart; more are added up as `other`. A name that had nothing for a day
-//! gives its place up. At the limit, with every name in every step, both spans hold 7 MB.
+//! gives its place up. At the limit, with every name in every step, both spans hold 8 MB.
 //!
 //! What counts: for a pipeline its exchanges and those that got no good answer; for a provider the calls to it and those
 //! that failed by anyone's fault. Money is what providers reported, that of failed calls included.
@@ -25,10 +25,10 @@ pub const NAMES_MAX: usize = 17;
 /// What counts as lately, seconds.
 const RECENT_S: u64 = 300;
 const OTHER: u8 = 0;
-const BUCKETS: usize = 24;
+const BUCKETS: usize = 32;
 /// The upper end of the first bucket, microseconds.
 const FIRST_US: f64 = 10_000.0;
-const GROWTH: f64 = 1.5;
+const GROWTH: f64 = 1.35;
 /// After this long without a word a name's place may be another's, seconds.
 const FORGOTTEN_S: u64 = 86_400;
 
@@ -379,7 +379,11 @@ mod tests {
         let mut history = History::default();
         let tried = [FAILED, TRIED];
         add(&mut history, &Record { tried: &tried, cost: Cost::Priced(7_000_000), ..of("nightly") }, 1_000);
-        add(&mut history, &Record { outcome: Outcome::UpstreamError, ..of("nightly") }, 1_004);
+        add(
+            &mut history,
+            &Record { outcome: Outcome::UpstreamError, cost: Cost::Unknown, ..of("nightly") },
+            1_004,
+        );
         add(&mut history, &of(""), 1_011);
         let view = history.view(Span::Hour, 0, 1_014);
         assert_eq!((view.step_s, view.start_unix_s, view.steps), (5, 1_000, 3));
@@ -398,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_within_a_quarter_of_the_truth() {
+    fn percentiles_are_within_a_buckets_width_of_the_truth() {
         for us in [10_000u64, 137_000, 999_000, 30_000_000] {
             let mut buckets = [0u16; BUCKETS];
             for n in 0..100 {
@@ -406,7 +410,8 @@ mod tests {
             }
             for share in [0.5, 0.95] {
                 let got = percentile(&buckets, share).unwrap() * 1e3;
-                assert!((got / us as f64 - 1.05).abs() < 0.35, "{us}: {got}");
+                let off = got / (us as f64 * (1.0 + share / 10.0));
+                assert!((1.0 / 1.36..1.36).contains(&off), "{us}: {got}");
             }
         }
         assert_eq!(percentile(&[0u16; BUCKETS], 0.5), None);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariants: memory is bounded whatever clients send ([`recent`], [`history`], [`failures`] have the numbers, together
-//! at most 8 MB, and under 1 MB with a handful of providers and pipelines); nothing here holds a prompt, an answer or a
+//! at most 11 MB, and under 1 MB with a handful of providers and pipelines); nothing here holds a prompt, an answer or a
 //! secret, because an [`Entry`] has none.
 //!
 //! Left out: anything that outlives the process. The ledger does that.

@@ -142,7 +142,12 @@ function draw() {
 export async function show(state) {
   const fresh = state.exchanges ?? [];
   // A gateway that began anew counts anew.
-  if (state.exchanges_last < last) { all = []; last = 0; }
+  if (state.exchanges_last < last) {
+    for (const own of rows.values()) { own.element.remove(); own.more.remove(); }
+    rows.clear();
+    all = [];
+    last = 0;
+  }
   const oldest = fresh.length ? fresh.at(-1).seq : state.exchanges_last + 1;
   const gap = oldest > last + 1 && state.exchanges_last > last && (last > 0 || all.length === 0);
   if (gap && !asking) {
@@ -153,9 +158,11 @@ export async function show(state) {
 }
 
 function merge(fresh) {
-  const added = fresh.filter((one) => one.seq > last);
+  // What was asked for may come after what was told meanwhile.
+  const known = new Set(all.map((one) => one.seq));
+  const added = fresh.filter((one) => !known.has(one.seq));
   if (!added.length) return;
-  all = [...added, ...all].slice(0, KEPT);
+  all = [...added, ...all].sort((a, b) => b.seq - a.seq).slice(0, KEPT);
   last = all[0].seq;
 }
 
