@@ -5,6 +5,7 @@
 
 use super::api::Api;
 use super::json::Cursor;
+use super::model_name::ModelName;
 use super::usage::{self, ServiceTier, Usage};
 use super::watch::{Finish, of_incomplete, of_status};
 use crate::config::Dialect;
@@ -18,6 +19,8 @@ pub struct Answer {
     pub error: bool,
     /// Why the model stopped; the first choice's where there are several.
     pub finish: Option<Finish>,
+    /// The model that it names.
+    pub model: ModelName,
     /// The answer calls tools.
     pub tool_calls: bool,
     /// The body is one whole JSON object.
@@ -40,6 +43,7 @@ pub fn inspect_answer(api: Api, dialect: Dialect, body: &[u8]) -> Answer {
                 answer.usage = Some(Usage { input, ..Usage::default() });
             }
         }
+        b"model" => answer.model = ModelName::of(cursor.skip()),
         b"service_tier" => tier = ServiceTier::read(cursor),
         b"error" => answer.error |= !cursor.skip().is_empty(),
         b"type" | b"object" => answer.error |= cursor.skip().is("error"),

@@ -74,6 +74,7 @@ pub async fn deliver(
     if exchange.client.rival.is_some() {
         exchange.committed(attempt.no);
     }
+    (exchange.client.notes.finish, exchange.client.notes.model) = (seen.finish, seen.model);
     let success = exchange.success(attempt, first_token_us, seen.usage);
     let overhead_us = exchange.answers(attempt.no, reply.status, sent_us, received_us);
     let keep = respond::keeps(exchange.client, exchange.inbound);

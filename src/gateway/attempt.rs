@@ -85,15 +85,8 @@ impl Exchange<'_> {
                 None => return Ended::Gone,
             };
             let model = self.model_at(attempt);
-            let made = outbound::prepare(
-                &mut gather,
-                self.inbound,
-                &self.state.wish,
-                &plan.live,
-                attempt.provider,
-                attempt.key,
-                model,
-            );
+            let made =
+                outbound::prepare(&mut gather, self.inbound, &self.state.wish, &plan.live, attempt, model);
             self.client.gather = Some(gather);
             made
         };

@@ -1,4 +1,5 @@
-//! The thread that writes exchanges down: the ledger of what was spent, and the access log.
+//! The thread that writes exchanges down: the ledger of what was spent, the access log, and the spans of traces, which
+//! another thread delivers.
 //!
 //! It empties the rings of all cores some times a second, or when one of them is half full, books and logs what was in
 //! them, and commits the ledger about once a second. Cores never wait for it.
@@ -18,6 +19,8 @@ use crate::meter::log::{AccessLog, Output, Rotate};
 use crate::meter::outbox::{Inbox, Outbox, Pushed, outbox};
 use crate::net::clock;
 
+use super::traces::{TraceCounts, Tracer};
+
 /// Longest rest between two looks at the rings.
 const REST: Duration = Duration::from_millis(250);
 /// How often the ledger is written. With the rest before it, a crash loses less than a second.
@@ -25,17 +28,25 @@ const COMMIT_US: u64 = 700_000;
 /// How long the end waits for a log that nobody reads.
 const LOG_END: Duration = Duration::from_secs(2);
 
-/// A core's way to the books.
+/// A core's way to the books and traces.
 pub struct Desk {
     outbox: Outbox,
     writer: Thread,
+    /// There is a ledger or a log, which want every exchange; traces want some.
+    every: bool,
+    traces: Arc<TraceCounts>,
 }
 
 impl Desk {
     /// Hands over a finished exchange; see [`Outbox::push`].
     pub fn push(&mut self, id: &str, record: &Record<'_>, dims: &[Box<str>]) {
-        if self.outbox.push(id, record, dims) == Pushed::Half {
-            self.writer.unpark();
+        if !self.every && record.trace.is_none() {
+            return;
+        }
+        match self.outbox.push(id, record, dims) {
+            Pushed::Half => self.writer.unpark(),
+            Pushed::Dropped if record.trace.is_some() => self.traces.drop_spans(1 + record.tried.len()),
+            _ => {}
         }
     }
 }
@@ -73,6 +84,7 @@ pub fn ledger_path(plan: &Plan, state: Option<&Path>) -> Option<PathBuf> {
 pub fn start(
     plan: &Plan,
     ledger: Option<PathBuf>,
+    traces: Option<(Tracer, Arc<TraceCounts>)>,
     cores: usize,
 ) -> Result<Option<(Books, Vec<Desk>)>, String> {
     let now_s = clock::unix_seconds();
@@ -93,9 +105,12 @@ pub fn start(
         Some(config) => Some(open_log(config)?),
         None => None,
     };
-    if opened.is_none() && log.is_none() {
+    let every = opened.is_some() || log.is_some();
+    if !every && traces.is_none() {
         return Ok(None);
     }
+    let (tracer, counts) = traces.unzip();
+    let counts = counts.unwrap_or_default();
     let path = opened.as_ref().map(|(path, ..)| path.clone());
     let (outboxes, inboxes): (Vec<Outbox>, Vec<Inbox>) = (0..cores).map(|_| outbox()).unzip();
     let orders = Arc::new(Orders::default());
@@ -113,12 +128,13 @@ pub fn start(
             failing: false,
         }),
         log,
+        tracer,
     };
-    let thread = std::thread::Builder::new()
-        .name("sluice-books".to_owned())
-        .spawn(move || writer.run())
-        .map_err(|error| format!("the thread of the ledger and the access log cannot start: {error}"))?;
-    let desk = |outbox| Desk { outbox, writer: thread.thread().clone() };
+    let thread =
+        std::thread::Builder::new().name("sluice-books".to_owned()).spawn(move || writer.run()).map_err(
+            |error| format!("the thread of the ledger, the access log and traces cannot start: {error}"),
+        )?;
+    let desk = |outbox| Desk { outbox, writer: thread.thread().clone(), every, traces: counts.clone() };
     let desks = outboxes.into_iter().map(desk).collect();
     Ok(Some((Books { orders, thread, ledger: path }, desks)))
 }
@@ -170,6 +186,7 @@ struct Writer {
     missed: Vec<u64>,
     kept: Option<Kept>,
     log: Option<AccessLog>,
+    tracer: Option<Tracer>,
 }
 
 impl Writer {
@@ -193,7 +210,7 @@ impl Writer {
 
     fn turn(&mut self) {
         let (unix_us, now_us) = (clock::unix_us(), clock::now_us());
-        let Writer { inboxes, missed, kept, log, .. } = self;
+        let Writer { inboxes, missed, kept, log, tracer, .. } = self;
         for (inbox, missed) in inboxes.iter_mut().zip(missed) {
             inbox.each(|entry| {
                 let ended_us = entry.started_us.saturating_add(entry.duration_us);
@@ -204,12 +221,18 @@ impl Writer {
                 if let Some(log) = log {
                     log.add(entry, ended_unix_us);
                 }
+                if let Some(tracer) = tracer {
+                    tracer.add(entry, ended_unix_us);
+                }
             });
             let dropped = inbox.dropped();
             if let Some(kept) = kept {
                 kept.ledger.miss(dropped - *missed, unix_us / 1_000_000);
             }
             *missed = dropped;
+        }
+        if let Some(tracer) = tracer {
+            tracer.flush();
         }
         if let Some(log) = log {
             log.flush();

@@ -23,6 +23,7 @@ use super::inbound::Inbound;
 use super::live::Live;
 use super::respond;
 use super::stats::Stats;
+use super::traces::TraceCounts;
 
 /// Longest wait for the page. Prometheus itself waits 10 s.
 const WAIT_US: u64 = 10_000_000;
@@ -35,6 +36,8 @@ pub struct Scraper {
     pub stats: Vec<Arc<Stats>>,
     /// The driver in use.
     pub driver: &'static str,
+    /// What became of spans; `None` without traces.
+    pub traces: Option<Arc<TraceCounts>>,
     jobs: OnceLock<mpsc::Sender<Job>>,
 }
 
@@ -44,13 +47,14 @@ struct Job {
     meter: Arc<Meter>,
     stats: Vec<Arc<Stats>>,
     driver: &'static str,
+    traces: Option<Arc<TraceCounts>>,
     answer: Sender<Option<String>>,
 }
 
 impl Scraper {
     /// For a process with these cores.
-    pub fn new(stats: Vec<Arc<Stats>>, driver: &'static str) -> Scraper {
-        Scraper { meter: Arc::default(), stats, driver, jobs: OnceLock::new() }
+    pub fn new(stats: Vec<Arc<Stats>>, driver: &'static str, traces: Option<Arc<TraceCounts>>) -> Scraper {
+        Scraper { meter: Arc::default(), stats, driver, traces, jobs: OnceLock::new() }
     }
 
     /// Has the page written; it comes to `answer`.
@@ -67,7 +71,8 @@ impl Scraper {
             jobs
         });
         let (meter, stats) = (self.meter.clone(), self.stats.clone());
-        let job = Job { live, form, meter, stats, driver: self.driver, answer };
+        let (driver, traces) = (self.driver, self.traces.clone());
+        let job = Job { live, form, meter, stats, driver, traces, answer };
         if let Err(mpsc::SendError(job)) = jobs.send(job) {
             job.answer.send(None);
         }
@@ -122,6 +127,7 @@ impl Job {
         all.extend(self.of_cores());
         all.extend(self.of_targets(now_us));
         all.extend(self.of_providers(now_us));
+        all.extend(self.of_traces());
         all.extend(self.of_build());
         all.extend(of_process());
         all
@@ -308,6 +314,18 @@ impl Job {
                 money.refused(),
             ),
         ]
+    }
+
+    fn of_traces(&self) -> Option<Family> {
+        let counts = self.traces.as_ref()?;
+        let mut spans =
+            Family::new("sluice_trace_spans_total", Kind::Counter, "Spans of traces by what became of them");
+        for (result, n) in
+            [("delivered", counts.delivered()), ("failed", counts.failed()), ("dropped", counts.dropped())]
+        {
+            spans.push(labels([("result", result)]), Value::Count(n));
+        }
+        Some(spans)
     }
 
     fn of_build(&self) -> Vec<Family> {

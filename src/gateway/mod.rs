@@ -55,6 +55,7 @@ mod state;
 mod stats;
 mod stream;
 mod task;
+mod traces;
 mod translation;
 mod upstream;
 mod who;

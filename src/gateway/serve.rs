@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{AccessLogConfig, CaptureConfig, DriverChoice, LedgerConfig, Plan, Scheme};
+use crate::config::{AccessLogConfig, CaptureConfig, DriverChoice, LedgerConfig, Plan, Scheme, TracesConfig};
 use crate::meter::capture::CaptureThread;
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
@@ -26,6 +26,7 @@ use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::metrics::Scraper;
 use super::stats::Stats;
+use super::traces::{self, TraceThread};
 use super::worker::{self, Message, Start};
 
 /// How long a reload waits for the cores to take the new plan over; they do between two of their turns, at once.
@@ -107,6 +108,7 @@ struct Fixed {
     ledger: LedgerConfig,
     access_log: Option<AccessLogConfig>,
     capture: Option<CaptureConfig>,
+    traces: Option<TracesConfig>,
 }
 
 impl Fixed {
@@ -118,6 +120,7 @@ impl Fixed {
             ledger: plan.ledger.clone(),
             access_log: plan.access_log.clone(),
             capture: plan.capture.clone(),
+            traces: plan.traces.clone(),
         }
     }
 }
@@ -137,6 +140,7 @@ pub struct Running {
     mock: Option<Mock>,
     books: Option<Books>,
     captures: Option<CaptureThread>,
+    traces: Option<TraceThread>,
 }
 
 /// Starts a gateway and returns once every worker serves. It keeps a ledger only where the plan names its file.
@@ -171,13 +175,18 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
     let ledger = books::ledger_path(&live.plan, state);
-    let (books, desks) = books::start(&live.plan, ledger, cores).map_err(ServeError::Plan)?.unzip();
+    let rules = live.plan.traces.as_ref().map(traces::rules);
+    let traces = live.plan.traces.as_ref().map(traces::start).transpose().map_err(ServeError::Plan)?;
+    let (tracer, traces) = traces.unzip();
+    let trace_counts = traces.as_ref().map(|traces| traces.counts.clone());
+    let tracer = tracer.zip(trace_counts.clone());
+    let (books, desks) = books::start(&live.plan, ledger, tracer, cores).map_err(ServeError::Plan)?.unzip();
     let mut desks = desks.unwrap_or_default().into_iter();
     let (capture_desks, captures) = captured::start(&live.plan, cores).map_err(ServeError::Plan)?.unzip();
     let mut capture_desks = capture_desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
     let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
-    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
+    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name(), trace_counts));
     let mut running = Running {
         addr,
         driver: chosen.driver,
@@ -192,6 +201,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         mock,
         books,
         captures,
+        traces,
     };
     let (ready, readiness) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -206,6 +216,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
             scraper: scraper.clone(),
             desk: desks.next(),
             captures: capture_desks.next(),
+            rules,
             connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
@@ -341,6 +352,10 @@ impl Running {
         if let Some(books) = self.books.take() {
             books.stop();
         }
+        // After the books, which make the last spans.
+        if let Some(traces) = self.traces.take() {
+            traces.end();
+        }
         if let Some(captures) = self.captures.take() {
             captures.end(CAPTURES_END);
         }
@@ -413,6 +428,7 @@ fn after_reload(running: &Running) -> String {
         ("ledger", now.ledger != started.ledger),
         ("access_log", now.access_log != started.access_log),
         ("capture", now.capture != started.capture),
+        ("traces", now.traces != started.traces),
     ] {
         if changed {
             said.push_str(&format!("\nsluice: `{name}` is another than at the start; restart to use it"));

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
+use crate::meter::trace::Rules;
 use crate::net::driver::{self, Driver};
 use crate::net::listener::Listener;
 use crate::net::mailbox::Receiver;
@@ -56,6 +57,8 @@ pub struct Start {
     pub desk: Option<Desk>,
     /// The way to the captures.
     pub captures: Option<CaptureDesk>,
+    /// Which exchanges are traced; `None`: none is.
+    pub rules: Option<Rules>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// What it is told.
@@ -76,6 +79,7 @@ async fn work(start: Start) -> std::io::Result<()> {
     let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.scraper, start.connections));
     core.desk.replace(start.desk);
     core.captures.replace(start.captures);
+    core.traces.set(start.rules);
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));

@@ -9,10 +9,11 @@
 //! GET /metrics ── Meter::families (side thread) ── sums over cores ── text::render
 //! ```
 //!
-//! Where they are wanted, the ledger and the access log get a copy of it ([`outbox`]), which a side thread writes down:
+//! Where they are wanted, the ledger, the access log and traces get a copy of it ([`outbox`]), which a side thread writes down:
 //!
 //! ```text
 //! Record ── Outbox::push (on its core) ── ring ── Ledger::book, AccessLog::add (side thread) ── files
+//!                                              └─ trace::spans::write (side thread) ── the gateway's exporter
 //! ```
 //!
 //! Invariants: recording takes no lock and no memory once its series exist; a label has a bounded number of values and
@@ -33,6 +34,7 @@ mod record;
 mod scrape;
 mod series;
 pub mod text;
+pub mod trace;
 
 pub use self::core::CoreMeter;
 pub use cells::{Cell, Histogram};

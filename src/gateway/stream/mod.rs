@@ -323,6 +323,15 @@ impl Pump<'_, '_> {
         }
     }
 
+    /// Notes why the model stopped and what it calls itself, as far as it said so.
+    fn note_answer(&mut self) {
+        let notes = &mut self.exchange.client.notes;
+        match &self.reader {
+            Reader::Watch(watch) => (notes.finish, notes.model) = (watch.finish(), watch.model()),
+            Reader::Translate(translator) => notes.finish = translator.finish_reason(),
+        }
+    }
+
     fn commit(&mut self) {
         self.committed = true;
         let now_us = clock::now_us();

@@ -12,7 +12,7 @@ mod ring;
 
 #[cfg(test)]
 pub use frame::tests as samples;
-pub use frame::{Attempt, Entry, api_label, is_ok};
+pub use frame::{Attempt, Entry, Trace, api_label, is_ok};
 #[cfg(test)]
 pub use frame::{decode, encode};
 pub use ring::Pushed;
