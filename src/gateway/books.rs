@@ -8,14 +8,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use crate::config::{AccessLogConfig, LogTo, Plan};
 use crate::meter::Record;
 use crate::meter::ledger::{Ledger, Store, day_of};
-use crate::meter::log::{AccessLog, Output, Rotate};
+use crate::meter::log::{AccessLog, Counts, Output, Rotate};
 use crate::meter::outbox::{Inbox, Outbox, Pushed, outbox};
 use crate::net::clock;
 
@@ -64,6 +64,10 @@ pub struct Books {
     thread: JoinHandle<()>,
     /// The ledger's file, when there is one.
     pub ledger: Option<PathBuf>,
+    /// Lines of the access log, when there is one.
+    pub log: Option<Arc<Counts>>,
+    /// Exchanges that did not fit into a ring, when the ledger or the log should have had them.
+    pub missed: Option<Arc<AtomicU64>>,
 }
 
 /// Where the ledger of `plan` is. `state` is the file of whoever runs the gateway, for a plan that names none. A gateway
@@ -115,9 +119,12 @@ pub fn start(
     let (outboxes, inboxes): (Vec<Outbox>, Vec<Inbox>) = (0..cores).map(|_| outbox()).unzip();
     let orders = Arc::new(Orders::default());
     let keep_days = plan.ledger.keep_days;
+    let (lines, all_missed) = (log.as_ref().map(AccessLog::counts), Arc::new(AtomicU64::new(0)));
+    let told_missed = every.then(|| all_missed.clone());
     let writer = Writer {
         orders: orders.clone(),
         missed: vec![0; inboxes.len()],
+        all_missed,
         inboxes,
         kept: opened.map(|(_, ledger, store)| Kept {
             ledger,
@@ -136,7 +143,7 @@ pub fn start(
         )?;
     let desk = |outbox| Desk { outbox, writer: thread.thread().clone(), every, traces: counts.clone() };
     let desks = outboxes.into_iter().map(desk).collect();
-    Ok(Some((Books { orders, thread, ledger: path }, desks)))
+    Ok(Some((Books { orders, thread, ledger: path, log: lines, missed: told_missed }, desks)))
 }
 
 fn open_log(config: &AccessLogConfig) -> Result<AccessLog, String> {
@@ -184,6 +191,8 @@ struct Writer {
     inboxes: Vec<Inbox>,
     /// Exchanges that each ring had dropped when it was last looked at.
     missed: Vec<u64>,
+    /// The same of all rings, for the metrics page.
+    all_missed: Arc<AtomicU64>,
     kept: Option<Kept>,
     log: Option<AccessLog>,
     tracer: Option<Tracer>,
@@ -210,7 +219,7 @@ impl Writer {
 
     fn turn(&mut self) {
         let (unix_us, now_us) = (clock::unix_us(), clock::now_us());
-        let Writer { inboxes, missed, kept, log, tracer, .. } = self;
+        let Writer { inboxes, missed, all_missed, kept, log, tracer, .. } = self;
         for (inbox, missed) in inboxes.iter_mut().zip(missed) {
             inbox.each(|entry| {
                 let ended_us = entry.started_us.saturating_add(entry.duration_us);
@@ -229,6 +238,7 @@ impl Writer {
             if let Some(kept) = kept {
                 kept.ledger.miss(dropped - *missed, unix_us / 1_000_000);
             }
+            all_missed.fetch_add(dropped - *missed, Ordering::Relaxed);
             *missed = dropped;
         }
         if let Some(tracer) = tracer {

@@ -209,7 +209,7 @@ pub mod tests {
         let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
         let plan = loader.load_text(text, &|_| None).unwrap();
         let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
-        let scraper = Arc::new(Scraper::new(vec![Arc::default()], "epoll", None));
+        let scraper = Arc::new(Scraper::new(vec![Arc::default()], "epoll", Default::default()));
         Core::new(0, Arc::new(live), Resolver::default(), scraper, Arc::default())
     }
 

@@ -23,7 +23,7 @@ use super::inbound::Inbound;
 use super::live::Live;
 use super::respond;
 use super::stats::Stats;
-use super::traces::TraceCounts;
+use super::written::Written;
 
 /// Longest wait for the page. Prometheus itself waits 10 s.
 const WAIT_US: u64 = 10_000_000;
@@ -36,8 +36,8 @@ pub struct Scraper {
     pub stats: Vec<Arc<Stats>>,
     /// The driver in use.
     pub driver: &'static str,
-    /// What became of spans; `None` without traces.
-    pub traces: Option<Arc<TraceCounts>>,
+    /// The counters of whoever writes down.
+    pub written: Written,
     jobs: OnceLock<mpsc::Sender<Job>>,
 }
 
@@ -47,14 +47,14 @@ struct Job {
     meter: Arc<Meter>,
     stats: Vec<Arc<Stats>>,
     driver: &'static str,
-    traces: Option<Arc<TraceCounts>>,
+    written: Written,
     answer: Sender<Option<String>>,
 }
 
 impl Scraper {
     /// For a process with these cores.
-    pub fn new(stats: Vec<Arc<Stats>>, driver: &'static str, traces: Option<Arc<TraceCounts>>) -> Scraper {
-        Scraper { meter: Arc::default(), stats, driver, traces, jobs: OnceLock::new() }
+    pub fn new(stats: Vec<Arc<Stats>>, driver: &'static str, written: Written) -> Scraper {
+        Scraper { meter: Arc::default(), stats, driver, written, jobs: OnceLock::new() }
     }
 
     /// Has the page written; it comes to `answer`.
@@ -71,8 +71,8 @@ impl Scraper {
             jobs
         });
         let (meter, stats) = (self.meter.clone(), self.stats.clone());
-        let (driver, traces) = (self.driver, self.traces.clone());
-        let job = Job { live, form, meter, stats, driver, traces, answer };
+        let (driver, written) = (self.driver, self.written.clone());
+        let job = Job { live, form, meter, stats, driver, written, answer };
         if let Err(mpsc::SendError(job)) = jobs.send(job) {
             job.answer.send(None);
         }
@@ -104,7 +104,8 @@ pub async fn page(client: &mut Client, inbound: &Inbound) -> After {
     }
 }
 
-fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
+/// Labels of one row.
+pub fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
     pairs.map(|(name, value)| (name.into(), value.to_owned())).into()
 }
 
@@ -127,7 +128,7 @@ impl Job {
         all.extend(self.of_cores());
         all.extend(self.of_targets(now_us));
         all.extend(self.of_providers(now_us));
-        all.extend(self.of_traces());
+        all.extend(self.written.families());
         all.extend(self.of_build());
         all.extend(of_process());
         all
@@ -314,18 +315,6 @@ impl Job {
                 money.refused(),
             ),
         ]
-    }
-
-    fn of_traces(&self) -> Option<Family> {
-        let counts = self.traces.as_ref()?;
-        let mut spans =
-            Family::new("sluice_trace_spans_total", Kind::Counter, "Spans of traces by what became of them");
-        for (result, n) in
-            [("delivered", counts.delivered()), ("failed", counts.failed()), ("dropped", counts.dropped())]
-        {
-            spans.push(labels([("result", result)]), Value::Count(n));
-        }
-        Some(spans)
     }
 
     fn of_build(&self) -> Vec<Family> {

@@ -61,5 +61,6 @@ mod upstream;
 mod who;
 mod wish;
 mod worker;
+mod written;
 
 pub use serve::{Reload, Running, ServeError, ServeOptions, serve, start};

@@ -28,6 +28,7 @@ use super::metrics::Scraper;
 use super::stats::Stats;
 use super::traces::{self, TraceThread};
 use super::worker::{self, Message, Start};
+use super::written::Written;
 
 /// How long a reload waits for the cores to take the new plan over; they do between two of their turns, at once.
 const ADOPTION: Duration = Duration::from_secs(5);
@@ -186,7 +187,13 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let mut capture_desks = capture_desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
     let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
-    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name(), trace_counts));
+    let written = Written {
+        missed: books.as_ref().and_then(|books| books.missed.clone()),
+        log: books.as_ref().and_then(|books| books.log.clone()),
+        captures: captures.as_ref().map(|captures| captures.counts.clone()),
+        traces: trace_counts,
+    };
+    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name(), written));
     let mut running = Running {
         addr,
         driver: chosen.driver,

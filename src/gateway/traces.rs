@@ -98,7 +98,7 @@ impl Tracer {
         if entry.trace.is_none() {
             return;
         }
-        if self.queue.capacity() == 0 && self.batch.len() + SPANS_MAX > BATCH {
+        if self.queue.capacity() == 0 && self.batch.len() + SPANS_MAX >= BATCH {
             self.counts.drop_spans(1 + entry.attempts.len());
             return;
         }
