@@ -137,7 +137,8 @@ fn with_traces_on_and_none_sampled_it_still_allocates_nothing() {
 
 #[test]
 fn a_request_that_is_traced_allocates_nothing_on_its_core() {
-    let parent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\n";
+    let parent =
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\n";
     allocates_nothing(&["traces.endpoint=http://127.0.0.1:1"], parent);
 }
 

@@ -90,6 +90,17 @@ pub(super) struct TracesFile {
     timeout_ms: Option<u64>,
 }
 
+impl TracesFile {
+    /// Reports what cannot be. Of a file that says nothing of traces nothing is refused: the variables may be meant for
+    /// others, and answers are worth more.
+    fn refuse(&self, at: At, path: &str, message: String, help: &str, report: &mut Report) {
+        match self.stated {
+            Some(_) => report.error(at, path, message, help),
+            None => report.warn(at, path, format!("{message}, so nothing is traced"), help),
+        }
+    }
+}
+
 /// Reads `traces`.
 pub(super) fn read(fields: &mut Fields<'_>, report: &mut Report) -> TracesFile {
     let Some(item) = fields.item("traces") else { return TracesFile::default() };
@@ -161,14 +172,14 @@ pub(super) fn compile(
     let (origin, path) = match values::base_url(url.trim(), true) {
         Ok(parsed) => parsed,
         Err(why) => {
-            report.error(at, "traces.endpoint", format!("{subject} {why}"), HELP);
+            file.refuse(at, "traces.endpoint", format!("{subject} {why}"), HELP, report);
             return None;
         }
     };
     let path = match protocol {
         TracesProtocol::Grpc if !path.is_empty() => {
             let help = "gRPC has no paths; write for example http://localhost:4317, or `protocol: http`";
-            report.error(at, "traces.endpoint", format!("{subject} has a path"), help);
+            file.refuse(at, "traces.endpoint", format!("{subject} has a path"), help, report);
             return None;
         }
         TracesProtocol::Http if !whole && !path.ends_with("/v1/traces") => format!("{path}/v1/traces").into(),
@@ -218,7 +229,7 @@ fn protocol(
         let known = TracesProtocol::of_variable(&word);
         if known.is_none() {
             let message = format!("environment variable `{name}` names a protocol that is not spoken here");
-            report.error(At::Nowhere, "traces.protocol", message, "set it to http/protobuf or grpc");
+            file.refuse(At::Nowhere, "traces.protocol", message, "set it to http/protobuf or grpc", report);
         }
         return known;
     }
@@ -238,12 +249,12 @@ mod tests {
     use super::super::load::Loader;
     use super::*;
 
-    fn load_with(text: &str, env: &[(&str, &str)]) -> Result<(Option<TracesConfig>, usize), String> {
+    fn load_with(text: &str, env: &[(&str, &str)]) -> Result<(Option<TracesConfig>, Vec<String>), String> {
         let loader = Loader { file: Some("/etc/sluice/t.yaml".into()), ..Loader::default() };
         let text = format!("{{providers: {{x: {{base_url: 'http://h'}}}}, {text}}}");
         let env = |name: &str| env.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned());
         let plan = loader.load_text(&text, &env).map_err(|error| error.to_string())?;
-        Ok((plan.traces, plan.warnings.len()))
+        Ok((plan.traces, plan.warnings.iter().map(ToString::to_string).collect()))
     }
 
     fn load(text: &str) -> Result<Option<TracesConfig>, String> {
@@ -294,13 +305,22 @@ mod tests {
         let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
         assert_eq!(of("", &[COMMON, grpc]), Some(("otel:4318".to_owned(), TracesProtocol::Grpc)));
         assert_eq!(of("traces: http://file:1", &[grpc]), http("file:1/v1/traces"));
-        let odd = load_with("", &[COMMON, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]).unwrap_err();
-        assert!(odd.contains("`OTEL_EXPORTER_OTLP_PROTOCOL`"), "{odd}");
-        let bad = load_with("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "user:pw@x")]).unwrap_err();
-        assert!(
-            bad.contains("`OTEL_EXPORTER_OTLP_ENDPOINT` must start with http") && !bad.contains("pw"),
-            "{bad}"
-        );
+        for (variables, words) in [
+            (
+                vec![COMMON, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")],
+                "`OTEL_EXPORTER_OTLP_PROTOCOL` names",
+            ),
+            (
+                vec![("OTEL_EXPORTER_OTLP_ENDPOINT", "user:pw@x")],
+                "`OTEL_EXPORTER_OTLP_ENDPOINT` must start with http",
+            ),
+        ] {
+            let (traces, warnings) = load_with("", &variables).unwrap();
+            assert_eq!((traces, warnings.len()), (None, 1), "{words}");
+            assert!(warnings[0].contains(words) && !warnings[0].contains("pw"), "{}", warnings[0]);
+            let refused = load_with("traces: {sample: 0.5}", &variables).unwrap_err();
+            assert!(refused.contains(words), "{refused}");
+        }
     }
 
     #[test]
@@ -340,7 +360,7 @@ mod tests {
             ("{endpoint: 'http://h', sample: 0, always: {failed: off}}", 1),
         ] {
             let (_, said) = load_with(&format!("traces: {text}"), &[]).unwrap();
-            assert_eq!(said, warnings, "{text}");
+            assert_eq!(said.len(), warnings, "{text}: {said:?}");
         }
     }
 }
