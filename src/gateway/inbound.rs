@@ -284,12 +284,16 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
             forward.push(part);
         }
     };
-    let parent = parent(fields, bytes);
-    let trace = core.traces.get().map(|rules| rules.begin(parent, || core.next_id()));
+    let mut goes_on = false;
+    let trace = core.traces.get().map(|rules| {
+        let parent = parent(fields, bytes);
+        goes_on = parent.is_some();
+        rules.begin(parent, || core.next_id())
+    });
     // Where the gateway traces, attempts have a `traceparent` of their own, and a state without its parent means nothing.
     let passes = |known| match known {
         Known::Traceparent => trace.is_none(),
-        Known::Tracestate => trace.is_none() || parent.is_some(),
+        Known::Tracestate => trace.is_none() || goes_on,
         _ => true,
     };
     let mut asker = Found::default();

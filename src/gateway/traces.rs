@@ -148,7 +148,8 @@ const END: Duration = Duration::from_secs(2);
 /// # Errors
 /// A CA file cannot be used, a variable of the exporter's cannot be, or the thread cannot be started.
 pub fn start(config: &TracesConfig) -> Result<(Tracer, TraceThread), String> {
-    let fail = |why: &dyn std::fmt::Display| format!("{why}; see `traces`, and the variables that begin with OTEL_");
+    let fail =
+        |why: &dyn std::fmt::Display| format!("{why}; see `traces`, and the variables that begin with OTEL_");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
