@@ -126,6 +126,8 @@ impl Exchange<'_> {
         attempt: &Attempt,
     ) -> Ended {
         let by = self.by_answer(attempt);
+        // Another attempt may have named one before it failed.
+        self.client.notes.model = Default::default();
         match reply.status {
             // The provider gave the idle connection up in the moment in which it was used again: the 408 was not meant
             // for this request (RFC 9110 section 15.5.9).

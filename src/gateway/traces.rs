@@ -1,15 +1,14 @@
 //! Spans on their way to a collector: made on the thread of the books, delivered by one of their own.
 //!
 //! ```text
-//! ring of a core ── Books ── Tracer::add: spans, in batches ── a queue of few batches ── delivery thread ── collector
+//! ring of a core ── Books ── Tracer::add: spans ── a queue with a bound on spans ── delivery thread ── collector
 //! ```
 //!
 //! The delivery thread has a small tokio runtime, because OpenTelemetry's own exporter wants one; nothing of it runs on a
 //! core. Deliveries that a collector asks to repeat, or that met nobody, are repeated by that exporter until
 //! `traces.timeout`, then given up.
 //!
-//! Invariants: nobody waits for a delivery; at most [`QUEUE`] batches of about [`BATCH`] spans wait, and what comes then is
-//! dropped; every span ends in one of the three counts, until the process ends. A collector that is gone is said once, and again when it is back.
+//! Invariants: nobody waits for a delivery; about [`WAITING`] spans wait at most, and what comes then is dropped; every span ends in one of the three counts, until the process ends. A collector that is gone is said once, and again when it is back.
 //!
 //! Leaves out: partial success. A collector that takes a batch and says that it left out a part of it counts as having
 //! taken it, because the exporter keeps that answer to itself.
@@ -18,7 +17,7 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,13 +35,13 @@ use tokio::sync::{Notify, mpsc};
 use crate::config::{TracesConfig, TracesProtocol};
 use crate::meter::outbox::Entry;
 use crate::meter::trace::Rules;
-use crate::meter::trace::spans::{self, SPANS_MAX};
+use crate::meter::trace::spans;
 use crate::net::tls;
 
 /// Spans of one delivery, give or take the last exchange. The SDKs' own number.
 const BATCH: usize = 512;
-/// Batches that wait while a delivery runs: 8,192 spans of about a kilobyte.
-const QUEUE: usize = 16;
+/// Spans that wait while a delivery runs, give or take an exchange. About a kilobyte each.
+const WAITING: usize = 8_192;
 /// Repetitions of a delivery, besides that its time runs out.
 const RETRIES: usize = 5;
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -88,7 +87,10 @@ pub fn rules(config: &TracesConfig) -> Rules {
 /// Makes spans of what the books read, and queues them.
 pub struct Tracer {
     batch: Vec<SpanData>,
-    queue: mpsc::Sender<Vec<SpanData>>,
+    /// Bounded by what waits.
+    queue: mpsc::UnboundedSender<Vec<SpanData>>,
+    /// Spans in the queue.
+    waiting: Arc<AtomicUsize>,
     counts: Arc<TraceCounts>,
 }
 
@@ -98,7 +100,7 @@ impl Tracer {
         if entry.trace.is_none() {
             return;
         }
-        if self.queue.capacity() == 0 && self.batch.len() + SPANS_MAX >= BATCH {
+        if self.waiting.load(Ordering::Relaxed) + self.batch.len() >= WAITING {
             self.counts.drop_spans(1 + entry.attempts.len());
             return;
         }
@@ -108,17 +110,17 @@ impl Tracer {
         }
     }
 
-    /// Queues what there is, or keeps it while the queue is full.
+    /// Queues what there is.
     pub fn flush(&mut self) {
         if self.batch.is_empty() {
             return;
         }
-        match self.queue.try_send(std::mem::take(&mut self.batch)) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(batch)) if batch.len() < BATCH => self.batch = batch,
-            Err(mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch)) => {
-                self.counts.drop_spans(batch.len());
-            }
+        let spans = self.batch.len();
+        self.waiting.fetch_add(spans, Ordering::Relaxed);
+        if self.queue.send(std::mem::take(&mut self.batch)).is_err() {
+            // The thread is gone, which it said itself.
+            self.waiting.fetch_sub(spans, Ordering::Relaxed);
+            self.counts.drop_spans(spans);
         }
     }
 }
@@ -161,11 +163,13 @@ pub fn start(config: &TracesConfig) -> Result<(Tracer, TraceThread), String> {
         let _inside = runtime.enter();
         exporter(config).map_err(|why| fail(&why))?
     };
-    let (queue, batches) = mpsc::channel(QUEUE);
+    let (queue, batches) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
     let (counts, hurry) = (Arc::new(TraceCounts::default()), Arc::new(Notify::new()));
     let delivery = Delivery {
         exporter,
         batches,
+        waiting: waiting.clone(),
         counts: counts.clone(),
         to: format!("{}://{}", config.origin.scheme.name(), config.origin.authority()),
         // The exporter keeps to its own limit; this is for the case that it does not.
@@ -177,7 +181,7 @@ pub fn start(config: &TracesConfig) -> Result<(Tracer, TraceThread), String> {
         .name("sluice-traces".to_owned())
         .spawn(move || deliver_all(runtime, delivery, &told))
         .map_err(|error| fail(&error))?;
-    let tracer = Tracer { batch: Vec::new(), queue, counts: counts.clone() };
+    let tracer = Tracer { batch: Vec::new(), queue, waiting, counts: counts.clone() };
     Ok((tracer, TraceThread { counts, hurry, thread }))
 }
 
@@ -271,7 +275,8 @@ fn deliver_all(runtime: Runtime, mut delivery: Delivery, hurry: &Notify) {
 
 struct Delivery {
     exporter: SpanExporter,
-    batches: mpsc::Receiver<Vec<SpanData>>,
+    batches: mpsc::UnboundedReceiver<Vec<SpanData>>,
+    waiting: Arc<AtomicUsize>,
     counts: Arc<TraceCounts>,
     /// The collector, for the log.
     to: String,
@@ -282,7 +287,14 @@ struct Delivery {
 
 impl Delivery {
     async fn run(&mut self) {
-        while let Some(batch) = self.batches.recv().await {
+        while let Some(mut batch) = self.batches.recv().await {
+            // What came in small pieces while the last delivery ran goes as one.
+            while batch.len() < BATCH
+                && let Ok(mut more) = self.batches.try_recv()
+            {
+                batch.append(&mut more);
+            }
+            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
             let spans = batch.len() as u64;
             let done = tokio::time::timeout(self.limit, self.exporter.export(batch)).await;
             match done {
@@ -328,13 +340,13 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::Record;
     use crate::meter::outbox::samples::{PLAIN, TRACED};
     use crate::meter::outbox::{decode, encode};
-    use crate::meter::record::Record;
 
-    fn tracer() -> (Tracer, mpsc::Receiver<Vec<SpanData>>) {
-        let (queue, batches) = mpsc::channel(QUEUE);
-        (Tracer { batch: Vec::new(), queue, counts: Arc::default() }, batches)
+    fn tracer() -> (Tracer, mpsc::UnboundedReceiver<Vec<SpanData>>) {
+        let (queue, batches) = mpsc::unbounded_channel();
+        (Tracer { batch: Vec::new(), queue, waiting: Arc::default(), counts: Arc::default() }, batches)
     }
 
     #[test]
@@ -343,22 +355,24 @@ mod tests {
         let mut bytes = Vec::new();
         encode("", &Record { trace: Some(TRACED), ..PLAIN }, &[], &mut bytes);
         let entry = decode(&bytes).unwrap();
+        const EXCHANGES: u64 = 20_000;
         const EACH: u64 = 2;
-        for n in 0..20_000 {
+        for n in 0..EXCHANGES {
             tracer.add(&entry, 1);
             if n % 100 == 0 {
                 tracer.flush();
             }
         }
-        let (mut queued, mut most) = (tracer.batch.len() as u64, 0);
+        tracer.flush();
+        let mut queued = 0;
         while let Ok(batch) = batches.try_recv() {
-            most = most.max(batch.len());
+            assert!(batch.len() <= BATCH + EACH as usize);
             queued += batch.len() as u64;
         }
-        assert!(most <= BATCH + SPANS_MAX, "{most}");
-        assert!(queued <= ((QUEUE + 1) * BATCH) as u64, "{queued}");
-        assert_eq!(queued + tracer.counts.dropped(), 20_000 * EACH);
+        assert_eq!((queued, tracer.waiting.load(Ordering::Relaxed)), (WAITING as u64, WAITING));
+        assert_eq!(queued + tracer.counts.dropped(), EXCHANGES * EACH);
         // It goes on where there is room again.
+        tracer.waiting.store(0, Ordering::Relaxed);
         tracer.add(&entry, 1);
         tracer.flush();
         assert!(batches.try_recv().is_ok());

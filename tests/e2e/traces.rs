@@ -69,7 +69,7 @@ fn page_when(gateway: &Running, done: impl Fn(&Page) -> bool) -> Page {
     let begun = Instant::now();
     loop {
         let page = Page::of(gateway.addr());
-        if done(&page) || begun.elapsed() > Duration::from_secs(15) {
+        if done(&page) || begun.elapsed() > Duration::from_secs(40) {
             return page;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -403,7 +403,7 @@ fn the_log_says_once_that_a_collector_is_gone_and_once_that_it_is_back() {
         collector.addr
     );
     std::fs::write(directory.path().join("sluice.yaml"), text).unwrap();
-    let mut process = Process::serve(directory.path(), &["sluice.yaml"], &[]);
+    let mut process = Process::serve(directory.path(), &[], &[]);
     let mut client = Client::to(process.addr);
     assert_eq!(client.post(CHATS, CHAT).status, 200);
     assert_eq!(collector.wait_for(2).len(), 2);
@@ -443,7 +443,7 @@ fn the_variables_that_every_opentelemetry_program_reads_are_enough() {
         ("OTEL_SERVICE_NAME", "llm-front"),
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=prod"),
     ];
-    let process = Process::serve(directory.path(), &["sluice.yaml"], &variables);
+    let process = Process::serve(directory.path(), &[], &variables);
     assert_eq!(Client::to(process.addr).post(CHATS, CHAT).status, 200);
     let spans = collector.wait_for(2);
     assert_eq!(spans.len(), 2);

@@ -15,10 +15,10 @@ pub(super) fn look(seen: &mut Seen, name: &[u8], data: &[u8]) -> EventKind {
         b"delta" => shows |= read_delta(seen, cursor),
         b"usage" => seen.usage = usage::read_anthropic(cursor, seen.usage),
         b"message" => {
-            cursor.object(|cursor, name| match name {
-                b"usage" => seen.usage = usage::read_anthropic(cursor, seen.usage),
-                b"model" => seen.model(cursor),
-                _ => {}
+            cursor.object(|cursor, name| {
+                if name == b"usage" {
+                    seen.usage = usage::read_anthropic(cursor, seen.usage);
+                }
             });
         }
         // A gateway in front of Anthropic may answer in OpenAI's shape.

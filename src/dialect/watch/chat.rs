@@ -35,7 +35,6 @@ pub(super) fn look(seen: &mut Seen, data: &[u8]) -> EventKind {
                 _ => {}
             });
         }
-        b"model" => seen.model(cursor),
         b"service_tier" => seen.tier = ServiceTier::read(cursor).or(seen.tier),
         b"error" => error |= !cursor.skip().is_empty(),
         // vLLM and its kin send a bare error object as a chunk.

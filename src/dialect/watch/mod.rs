@@ -14,8 +14,6 @@ mod responses;
 pub(in crate::dialect) use responses::{of_incomplete, of_status};
 
 use super::api::Api;
-use super::json::Cursor;
-use super::model_name::ModelName;
 use super::usage::{ServiceTier, Usage};
 use crate::config::Dialect;
 use crate::wire::sse;
@@ -118,8 +116,6 @@ struct Seen {
     /// What OpenAI says beside the usage, in this event or an earlier one.
     tier: Option<ServiceTier>,
     finish: Option<Finish>,
-    /// What the first event that names a model names.
-    model: ModelName,
     tool_calls: bool,
     terminal: bool,
     failed: bool,
@@ -129,13 +125,6 @@ struct Seen {
 }
 
 impl Seen {
-    fn model(&mut self, cursor: &mut Cursor<'_>) {
-        let value = cursor.skip();
-        if self.model.is_empty() {
-            self.model = ModelName::of(value);
-        }
-    }
-
     fn finish(&mut self, finish: Finish) {
         self.finish = Some(finish);
         self.tool_calls |= finish == Finish::ToolCalls;
@@ -183,11 +172,6 @@ impl StreamWatch {
     /// Why the model stopped, once it said so.
     pub fn finish(&self) -> Option<Finish> {
         self.seen.finish
-    }
-
-    /// The model that the stream names.
-    pub fn model(&self) -> ModelName {
-        self.seen.model
     }
 
     /// Whether the answer calls tools.

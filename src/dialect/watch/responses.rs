@@ -100,7 +100,6 @@ fn read_response(seen: &mut Seen, cursor: &mut Cursor<'_>) {
     let (mut finish, mut why) = (None, None);
     cursor.object(|cursor, name| match name {
         b"usage" => seen.usage = usage::read_openai(cursor).or(seen.usage),
-        b"model" => seen.model(cursor),
         b"service_tier" => seen.tier = ServiceTier::read(cursor).or(seen.tier),
         b"status" => finish = cursor.skip().content().map(|status| of_status(status, seen.tool_calls)),
         b"incomplete_details" => {

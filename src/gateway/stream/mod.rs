@@ -261,6 +261,13 @@ impl Pump<'_, '_> {
     }
 
     fn take_event(&mut self, event: &[u8]) -> EventKind {
+        // A trace wants to know; streams say it before their first content, or with it.
+        if !self.committed && self.exchange.inbound.trace.is_some() {
+            let model = &mut self.exchange.client.notes.model;
+            if model.is_empty() {
+                *model = ModelName::in_event(event);
+            }
+        }
         match &mut self.reader {
             Reader::Watch(watch) => watch.event(event),
             Reader::Translate(translator) => match translator.event(event, &mut self.translated) {
@@ -323,13 +330,12 @@ impl Pump<'_, '_> {
         }
     }
 
-    /// Notes why the model stopped and what it calls itself, as far as it said so.
+    /// Notes why the model stopped, as far as it said so.
     fn note_answer(&mut self) {
-        let notes = &mut self.exchange.client.notes;
-        match &self.reader {
-            Reader::Watch(watch) => (notes.finish, notes.model) = (watch.finish(), watch.model()),
-            Reader::Translate(translator) => notes.finish = translator.finish_reason(),
-        }
+        self.exchange.client.notes.finish = match &self.reader {
+            Reader::Watch(watch) => watch.finish(),
+            Reader::Translate(translator) => translator.finish_reason(),
+        };
     }
 
     fn commit(&mut self) {

@@ -32,9 +32,6 @@ const PROVIDERS: [(&str, &str); 9] = [
     ("xai", "x_ai"),
 ];
 
-/// Spans of one exchange at most: itself and its attempts.
-pub const SPANS_MAX: usize = 1 + crate::policy::settings::ATTEMPTS_MAX;
-
 /// Appends the spans of an exchange that ended at `unix_us`; nothing when it is not traced.
 pub fn write(entry: &Entry<'_>, unix_us: u64, out: &mut Vec<SpanData>) {
     let Some(trace) = &entry.trace else { return };
