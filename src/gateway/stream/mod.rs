@@ -16,7 +16,7 @@ mod end;
 mod forward;
 
 use crate::dialect::translate::Dropped;
-use crate::dialect::{EventKind, StreamWatch, Usage};
+use crate::dialect::{EventKind, ModelName, StreamWatch, Usage};
 use crate::net::gather::MAX_PIECES;
 use crate::net::{Buf, clock};
 use crate::policy::{Attempt, TimeoutKind, What};
