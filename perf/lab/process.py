@@ -1,4 +1,4 @@
-"""Processes pinned to a core, and their ports."""
+"""Processes pinned to a core, their ports and their memory."""
 
 import os
 import pathlib
@@ -26,6 +26,12 @@ def which(name):
     return shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
 
 
+def commit():
+    """The commit of the tree; "-dirty" after it when there is more."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -33,9 +39,10 @@ def free_port():
 
 
 def start(core, words, log, env=None, cwd=None):
-    """Starts a process on `core`; its own words go to the file `log`."""
+    """Starts a process on `core`, or anywhere when that is None; its own words go to the file `log`."""
+    pinned = ["taskset", "-c", core] if core is not None else []
     child = subprocess.Popen(
-        ["taskset", "-c", core, *map(str, words)], stdin=subprocess.DEVNULL, stdout=log.open("w"), stderr=subprocess.STDOUT,
+        [*pinned, *map(str, words)], stdin=subprocess.DEVNULL, stdout=log.open("w"), stderr=subprocess.STDOUT,
         env={**os.environ, **(env or {})}, cwd=cwd,
     )
     children.append(child)
@@ -54,6 +61,30 @@ def wait_for_port(port, child, limit_s):
         except OSError:
             time.sleep(0.0005)
     return None
+
+
+def tree(pid):
+    """A process and all its descendants."""
+    pids = [pid]
+    for one in pids:
+        for task in pathlib.Path(f"/proc/{one}/task").glob("*/children"):
+            try:
+                pids += map(int, task.read_text().split())
+            except OSError:
+                continue
+    return pids
+
+
+def memory_kib(pid, field="VmRSS"):
+    """Resident memory of a process and its descendants; with VmHWM the most that it ever was."""
+    total = 0
+    for one in tree(pid):
+        try:
+            lines = pathlib.Path(f"/proc/{one}/status").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
+    return total
 
 
 def stop(child):

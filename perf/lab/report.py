@@ -1,29 +1,13 @@
-"""Tables and verdicts from the rounds of a board. Everything is computed from the raw figures; nothing is filled in."""
+"""Tables and verdicts of a run, from its board.json: board.md, and the plots beside it."""
 
+import json
 import statistics
 
 from . import cells as lab
+from . import plots
+from .figures import Figures, best_quarter, head_ratio
 
-
-def best_quarter(values):
-    best = sorted(values)[: max(1, len(values) // 4)]
-    return sum(best) / len(best)
-
-
-def values(rounds, cell, variant, name):
-    """The figures by round; those that are added are above the direct one of the same round."""
-    found = {}
-    direct = {}
-    for one in rounds:
-        if one["cell"] != cell.name or one["figures"].get(name) is None:
-            continue
-        if one["variant"] == variant:
-            found[one["round"]] = one["figures"][name]
-        if one["variant"] == "direct":
-            direct[one["round"]] = one["figures"][name]
-    if cell.added and name.startswith("added"):
-        return [value - direct[number] for number, value in found.items() if number in direct]
-    return list(found.values())
+OURS = "sluice-io_uring"
 
 
 def text(value):
@@ -32,99 +16,129 @@ def text(value):
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}"
 
 
-def cell_table(cell, rounds, variants):
+def cell_table(cell, figures, variants):
     """One table: a row for each variant, a column for each figure; medians, the best quarter in brackets."""
-    names = [name for name, _, _ in cell.figures]
-    lines = [f"### {cell.title}", "", "| | " + " | ".join(f"{name} {unit}".strip() for name, _, unit in cell.figures) + " | errors |"]
-    lines.append("|---" * (len(names) + 2) + "|")
+    columns = [(name, unit) for name, _, unit in cell.figures]
+    if cell.name == "limit":
+        columns = [(f"p99 under {limit} ms", "/s") for limit in lab.LIMITS_MS]
+    lines = [f"### {cell.title}", "", "| | " + " | ".join(f"{name} {unit}".strip() for name, unit in columns) + " | errors |",
+             "|---" * (len(columns) + 2) + "|"]
     for variant in variants:
-        mine = [one for one in rounds if (one["cell"], one["variant"]) == (cell.name, variant["name"])]
+        mine = [one for one in figures.rounds if (one["cell"], one["variant"]) == (cell.name, variant["name"])]
         if not mine:
             continue
         row = []
-        for name in names:
-            all_values = values(rounds, cell, variant["name"], name)
-            row.append(f"{text(statistics.median(all_values))} ({text(best_quarter(all_values))})" if all_values else "–")
+        for name, _ in columns:
+            found = figures.values(cell.name, variant["name"], name)
+            row.append(f"{text(statistics.median(found))} ({text(best_quarter(found, name))})" if found else "–")
         bad = sum(one["errors"] + one["not_200"] + one["lost"] for one in mine)
         lines.append("| " + " | ".join([variant["title"], *row, str(bad)]) + " |")
     return "\n".join(lines)
 
 
-class Figures:
-    """Medians by cell, variant and name, for the verdicts."""
-
-    def __init__(self, rounds, extra):
-        self.rounds, self.extra = rounds, extra
-
-    def of(self, cell, variant, name):
-        cell = next(one for one in lab.CELLS if one.name == cell)
-        found = values(self.rounds, cell, variant, name)
-        return statistics.median(found) if found else None
-
-    def ratio(self, cell, name, variant, base):
-        """The median of the ratios of the same round, which a disturbance touches on both sides."""
-        cell = next(one for one in lab.CELLS if one.name == cell)
-        pairs = {}
-        for one in self.rounds:
-            if one["cell"] == cell.name and one["variant"] in (variant, base):
-                pairs.setdefault(one["round"], {})[one["variant"]] = one["figures"].get(name)
-        found = [pair[variant] / pair[base] for pair in pairs.values() if pair.get(variant) and pair.get(base)]
-        return statistics.median(found) if found else None
-
-
-def noise(figures):
-    """What two runs of the same binary differ by, at most, over the cells that compare CPU; percent."""
-    found = []
-    for cell in ("cpu-1k", "cpu-10k", "sse-paced"):
-        name = "cpu an event" if cell == "sse-paced" else "cpu"
-        ratio = figures.ratio(cell, name, "sluice-again", "sluice-io_uring")
-        if ratio:
-            found.append(abs(ratio - 1) * 100)
-    return max(found) if found else None
-
-
-def targets(figures, ours):
-    """Rows of (what, ours, target, met); `met` is None when a figure is missing."""
+def targets(figures, extra):
+    """Rows of (what, ours, target, unit, compared to, met); `met` is None when a figure is missing."""
     rows = []
 
-    def add(what, value, limit, unit, base=""):
-        met = None if value is None or limit is None else value <= limit
-        rows.append((what, value, limit, unit, base, met))
+    def add(what, value, limit, unit, base="", least=False):
+        known = value is not None and limit is not None
+        rows.append((what, value, limit, unit, base, (value >= limit if least else value <= limit) if known else None, least))
 
     def to_nginx(what, cell, name):
-        add(what, figures.ratio(cell, name, ours, "nginx"), 1.0, "x nginx")
+        add(what, figures.ratio(cell, name, OURS, "nginx"), 1.0, "x nginx")
 
     to_nginx("CPU a request, 1 KiB, 64 connections", "cpu-1k", "cpu")
-    add("the same, goal", figures.ratio("cpu-1k", "cpu", ours, "relay"), 1.35, "x blind relay")
+    add("the same, goal", figures.ratio("cpu-1k", "cpu", OURS, "relay"), 1.35, "x blind relay")
     to_nginx("CPU a request, 10 KiB", "cpu-10k", "cpu")
-    relay_800 = figures.of("latency-800k", "relay", "added p50")
-    ours_800 = figures.of("latency-800k", ours, "added p50")
-    both = relay_800 is not None and ours_800 is not None
-    add("800 KiB prompt, added p50 over the blind relay", ours_800 - relay_800 if both else None, 300, "us")
-    for rate, quantiles in ((2000, ("p50", "p99")), (5000, ("p50", "p99"))):
-        for quantile in quantiles:
+    add("800 KiB prompt, p50 over the blind relay", figures.difference("latency-800k", "added p50", OURS, "relay"), 300, "us")
+    mine = extra.get("held", {}).get(OURS, {})
+    add(f"memory of 800 KiB prompts in flight", (mine.get("big") or {}).get("times_body"), 1.25, "x the bodies")
+    for rate in (2000, 5000):
+        for quantile in ("p50", "p99"):
             name = f"added {quantile}"
-            add(f"added {quantile} at {rate}/s", figures.of(f"open-{rate}", ours, name), figures.of(f"open-{rate}", "nginx", name),
-                "us", "nginx")
+            add(f"{name} at {rate}/s", figures.median(f"open-{rate}", OURS, name), figures.median(f"open-{rate}", "nginx", name), "us", "nginx")
     to_nginx("SSE, CPU an event, paced", "sse-paced", "cpu an event")
-    add("SSE, delay of an event p99", figures.of("sse-paced", ours, "delay p99"), 1000, "us")
-    add("added time to first event p50", figures.of("first", ours, "added p50"), 60, "us")
-    add("memory idle", figures.extra.get("idle_mib"), 12, "MiB")
-    add("memory a stream at 5,000 streams", figures.extra.get("kib_a_stream"), 8, "KiB")
-    add("streams lost or late of 5,000", figures.extra.get("held_bad"), 0, "")
-    add("OpenAI to Anthropic", figures.ratio("translate", "cpu", "sluice-translate", "sluice-io_uring"), 1.6, "x pass-through")
-    tls, plain = figures.of("tls", "sluice-tls", "cpu"), figures.of("tls", "sluice-io_uring", "cpu")
-    add("TLS to the provider, more CPU a request", tls - plain if tls and plain else None, 8, "us")
-    add("start to ready", figures.extra.get("ready_ms"), 20, "ms")
-    add("binary, stripped", figures.extra.get("binary_mb"), 15, "MB")
+    add("SSE, an event comes within, p99", figures.median("sse-paced", OURS, "delay p99"), 1000, "us")
+    add("added time to first event p50", figures.median("first", OURS, "added p50"), 60, "us")
+    add("memory idle", mine["idle_kib"] / 1024 if mine else None, 12, "MiB")
+    many = mine.get("5000")
+    add("memory a stream, 5,000 streams", (many["rss_kib"] - mine["idle_kib"]) / 5000 if many else None, 8, "KiB")
+    add("events lost or connections broken, 5,000 streams", many["lost"] + many["errors"] if many else None, 0, "")
+    add("translation OpenAI to Anthropic, CPU", figures.ratio("translate", "cpu", "sluice-translate", OURS), 1.6, "x pass-through")
+    add("TLS to the provider, more CPU a request", figures.difference("tls", "cpu", "sluice-tls", OURS), 8, "us")
+    gate = extra.get("gate") or {}
+    add("heap allocations a kept-alive request", gate.get("allocations"), 0, "")
+    add("system calls a request, 64 connections, io_uring", (gate.get("syscalls") or {}).get("io_uring"), 0.2, "")
+    micro = extra.get("micro") or {}
+    ratio, heads = head_ratio(micro)
+    add(f"head of a request, checked and framed ({heads or 'client heads'})", ratio, 1.0, "x httparse")
+    for kind in ("one string", "escapes", "short strings"):
+        one = micro.get(f"json_peek/sluice/{kind}/800 KB")
+        add(f"JSON peek, 800 KiB, {kind}", one["bytes"] / one["ns"] if one else None, 3.0, "GB/s", least=True)
+    ready = extra.get("ready_ms")
+    add("start to ready", statistics.median(ready) if ready else None, 20, "ms")
+    add("binary, stripped", extra.get("binary_mb"), 15, "MB")
     return rows
 
 
 def target_table(rows):
     lines = ["| measure | here | target | |", "|---|---|---|---|"]
-    for what, value, limit, unit, base, met in rows:
+    for what, value, limit, unit, base, met, least in rows:
         verdict = {True: "met", False: "**missed**", None: "not measured"}[met]
-        digits = (lambda v: "–" if v is None else f"{v:.2f}" if unit.startswith("x") else text(v))
-        goal = f"at most {digits(limit)} {unit}".strip() + (f" ({base})" if base else "")
+
+        def digits(number):
+            if number is None:
+                return "–"
+            return f"{number:.2f}" if unit.startswith(("x", "GB")) or 0 < number < 1 else text(number)
+
+        goal = f"at {'least' if least else 'most'} {digits(limit)} {unit}".strip() + (f" ({base})" if base else "")
         lines.append(f"| {what} | {digits(value)} {unit} | {goal} | {verdict} |")
     return "\n".join(lines)
+
+
+def held_table(held):
+    lines = ["### Streams held, an event a second each (once)", "",
+             "| | idle MiB | 1,000 streams | 5,000 streams | after | KiB a stream | lost, errors | delay p99 us | later than 100 ms | clean streams of 50 events/s | "
+             "800 KiB prompts, x the bodies |", "|---" * 11 + "|"]
+    for name, own in held.items():
+        many = own.get("5000") or {}
+        mib = lambda kib: f"{kib / 1024:.1f}" if kib else "–"  # noqa: E731
+        a_stream = f"{(many['rss_kib'] - own['idle_kib']) / 5000:.1f}" if many else "–"
+        clean = max((step["streams"] for step in own.get("clean", []) if step["good"]), default=None)
+        clean = f"{clean:,}" if clean else ("none" if "clean" in own else "–")
+        if own.get("clean") and own["clean"][-1]["good"]:
+            clean += " and more"
+        big = own.get("big")
+        lines.append(f"| {name} | {mib(own['idle_kib'])} | {mib((own.get('1000') or {}).get('rss_kib'))} | {mib(many.get('rss_kib'))} | "
+                     f"{mib(own.get('after_kib'))} | {a_stream} | {many.get('lost', '–')}, {many.get('errors', '–')} | "
+                     f"{text((many.get('delay_us') or {}).get('p99'))} | {many.get('late_100ms', '–')} | {clean} | "
+                     f"{format(big['times_body'], '.2f') if big else '–'} |")
+    return "\n".join(lines)
+
+
+def make(folder):
+    """Writes board.md and the plots of a run; the text."""
+    run = json.loads((folder / "board.json").read_text())
+    figures, facts, extra = Figures(run["rounds"]), run["facts"], run["extra"]
+    loads = [one["load_1m"] for one in run["rounds"]] or [0]
+    noise = "; ".join(f"{name} in {cell} {by:.1f} {unit}" for cell, name, by, unit in figures.noise()) or "not measured"
+    parts = [
+        f"# Board of {facts['date']}",
+        f"Commit {facts['commit']}, {facts.get('binary', 'built from it')}; Linux {facts['kernel']}, {facts['cores']} cores, {facts.get('processor', '')}; {facts['rounds']} rounds, "
+        f"load average {min(loads):.1f} to {max(loads):.1f}. Gateway on core 0, load and provider on core 1. Medians of the rounds, in brackets "
+        f"the mean of the best quarter. Noise, as two processes of the same binary differ: {noise}.",
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()) + ".",
+        "## Targets\n\n" + target_table(targets(figures, extra)),
+    ]
+    if (folder / "notes.md").exists():
+        parts.append((folder / "notes.md").read_text().strip())
+    parts.append("## Figures")
+    parts += [f"![{title}]({file})" for file, title in plots.make(folder, figures, run["variants"], extra)]
+    parts += [cell_table(cell, figures, run["variants"]) for cell in lab.CELLS if any(one["cell"] == cell.name for one in run["rounds"])]
+    if extra.get("held"):
+        parts.append(held_table(extra["held"]))
+    if facts["missing"]:
+        parts.append("Missing: " + "; ".join(f"{name} ({why})" for name, why in facts["missing"].items()) + ".")
+    result = "\n\n".join(parts) + "\n"
+    (folder / "board.md").write_text(result)
+    return result

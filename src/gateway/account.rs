@@ -160,7 +160,7 @@ pub fn refused(client: &Client) {
     let (core, notes) = (&client.core, &client.notes);
     let plan = core.plan();
     let who = &plan.live.plan.who;
-    let record = Record { labels: &who.labels, ..blank(notes.told, clock::now_us()) };
+    let record = Record { labels: &who.labels, ..blank(notes.told, clock::now_us(), clock::recent_us()) };
     core.count(notes.id.text(), &record, who);
 }
 
@@ -172,7 +172,7 @@ pub fn early(client: &Client, inbound: &Inbound) {
         client_retries: inbound.client_retries,
         who: inbound.who(),
         labels: &who.labels,
-        ..blank(client.notes.told, inbound.started_us)
+        ..blank(client.notes.told, inbound.started_us, clock::now_us())
     };
     record.trace = traced(client, inbound, &record);
     client.core.count(client.notes.id.text(), &record, who);
@@ -186,7 +186,7 @@ pub fn local(client: &Client, inbound: &Inbound) {
 }
 
 /// A record of a request that no provider was asked for.
-fn blank<'r>(told: Told, started_us: u64) -> Record<'r> {
+fn blank<'r>(told: Told, started_us: u64, now_us: u64) -> Record<'r> {
     let outcome = match (told.status, told.source) {
         (0, _) => Outcome::Aborted,
         (_, Source::Gateway) => Outcome::Rejected,
@@ -207,7 +207,7 @@ fn blank<'r>(told: Told, started_us: u64) -> Record<'r> {
         usage_missing: false,
         cost: Cost::Unknown,
         started_us,
-        duration_us: clock::now_us().saturating_sub(started_us),
+        duration_us: now_us.saturating_sub(started_us),
         first_token_us: None,
         generating_us: None,
         overhead_us: None,
@@ -245,7 +245,8 @@ impl Exchange<'_> {
         let attempts = state.flight.attempts();
         let notes = &self.client.notes;
         let plan = &state.plan.live.plan;
-        let now_us = if notes.ended_us > 0 { notes.ended_us } else { clock::now_us() };
+        // Settling has just asked, or the exchange ended where nothing was settled and the time is a few moments old.
+        let now_us = if notes.ended_us > 0 { notes.ended_us } else { clock::recent_us() };
         let told = self.client.notes.told;
         let outcome = self.outcome();
         let answering = notes.answering.and_then(|no| attempts.record(no));
@@ -294,7 +295,7 @@ impl Exchange<'_> {
             tried,
             who: inbound.who(),
             labels: &plan.who.labels,
-            ..blank(told, inbound.started_us)
+            ..blank(told, inbound.started_us, now_us)
         };
         record.trace = traced(self.client, inbound, &record);
         core.count(notes.id.text(), &record, &plan.who);

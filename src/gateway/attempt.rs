@@ -90,7 +90,7 @@ impl Exchange<'_> {
             self.client.gather = Some(gather);
             made
         };
-        let outbound = match prepared {
+        let mut outbound = match prepared {
             Ok(outbound) => outbound,
             Err(unfit) => return unfit_for(unfit),
         };
@@ -103,7 +103,7 @@ impl Exchange<'_> {
         call.send(self.client);
         self.client.hedge_at_us = attempt.hedge_at_us.unwrap_or(u64::MAX);
         let by = self.by_answer(attempt).hedged();
-        let (reply, read) = loop {
+        let (mut reply, read) = loop {
             match call.head(self.client, self.inbound.is_head, by).await {
                 Ok(head) => break head,
                 Err(Broken::Hedge) if !self.tend_hedge() => {}
@@ -113,16 +113,17 @@ impl Exchange<'_> {
                 }
             }
         };
-        self.answered(&mut call, reply, read, outbound, attempt).await
+        self.answered(&mut call, &mut reply, read, &mut outbound, attempt).await
     }
 
-    /// Delivers the answer that `reply` begins, or finds out why it is none.
+    /// Delivers the answer that `reply` begins, or finds out why it is none. Its parts are lent, not moved: what is moved
+    /// into a future is held twice by it.
     pub async fn answered(
         &mut self,
         call: &mut Call,
-        mut reply: Reply,
+        reply: &mut Reply,
         read: Buf,
-        outbound: Outbound,
+        outbound: &mut Outbound,
         attempt: &Attempt,
     ) -> Ended {
         let by = self.by_answer(attempt);
@@ -136,19 +137,17 @@ impl Exchange<'_> {
                 Ended::Stale
             }
             200..=299 if self.inbound.api == Api::Other => {
-                relay::deliver(self, call, &reply, read, attempt).await
+                relay::deliver(self, call, reply, read, attempt).await
             }
             200..=299 => match (self.state.wish.stream, reply.content) {
-                (true, Content::Events) => {
-                    stream::pump(self, call, &reply, outbound, attempt).run(read).await
-                }
+                (true, Content::Events) => stream::pump(self, call, reply, outbound, attempt).run(read).await,
                 // Some self-hosted servers send JSON without naming it; the body is inspected all the same.
                 (false, Content::Json | Content::Other) => {
-                    answer::deliver(self, call, &reply, read, &outbound, attempt, by).await
+                    answer::deliver(self, call, reply, read, outbound, attempt, by).await
                 }
                 (true, Content::Json) => {
                     // A stream that is answered with JSON is an error object more often than not: find out which.
-                    self.failed(call, &mut reply, read, &outbound, by).await
+                    self.failed(call, reply, read, outbound, by).await
                 }
                 _ => {
                     call.spoil();
@@ -156,7 +155,7 @@ impl Exchange<'_> {
                     Ended::Failed(Signal::Transport(What::BadContentType), None)
                 }
             },
-            _ => self.failed(call, &mut reply, read, &outbound, by).await,
+            _ => self.failed(call, reply, read, outbound, by).await,
         }
     }
 

@@ -55,8 +55,9 @@ enum Way {
 /// are taken some of them idle on other cores; those give one up within moments.
 async fn way<P: Party>(party: &mut P, origin: OriginId, fresh: bool, by: By) -> Result<Way, Broken> {
     let mut wanted = None;
+    // Policy has just been asked for this attempt.
+    let mut now_us = clock::recent_us();
     loop {
-        let now_us = clock::now_us();
         {
             let mut pool = party.core().pool.borrow_mut();
             if !fresh && let Some(pooled) = pool.take(origin, now_us) {
@@ -80,5 +81,6 @@ async fn way<P: Party>(party: &mut P, origin: OriginId, fresh: bool, by: By) -> 
         if gone.await {
             return Err(Broken::ClientGone);
         }
+        now_us = clock::now_us();
     }
 }

@@ -87,7 +87,7 @@ pub struct Core {
     pub fields: RefCell<Box<Fields>>,
     sequence: Cell<u64>,
     seed: u64,
-    /// The second that `date` is of, and it.
+    /// Until when `date` holds, gateway clock, and it.
     date: Cell<(u64, [u8; HTTP_DATE_LEN])>,
 }
 
@@ -167,15 +167,16 @@ impl Core {
         z ^ (z >> 31)
     }
 
-    /// The time of day as the `Date` field writes it; made once a second.
+    /// The time of day as the `Date` field writes it; made once a second, when a wall clock that was moved is noticed too.
     pub fn date(&self) -> [u8; HTTP_DATE_LEN] {
-        let now_s = clock::unix_seconds();
-        let (of_s, date) = self.date.get();
-        if of_s == now_s {
+        let now_us = clock::recent_us();
+        let (until_us, date) = self.date.get();
+        if now_us < until_us {
             return date;
         }
-        let date = http_date(now_s);
-        self.date.set((now_s, date));
+        let unix_us = clock::unix_us();
+        let date = http_date(unix_us / 1_000_000);
+        self.date.set((clock::now_us() + 1_000_000 - unix_us % 1_000_000, date));
         date
     }
 

@@ -130,7 +130,7 @@ impl Drop for Exchange<'_> {
         self.client.hedge_at_us = u64::MAX;
         self.client.keeping = None;
         if let Ok(mut policy) = self.state.plan.policy.try_borrow_mut() {
-            self.state.flight.cancel(&mut policy, clock::now_us());
+            self.state.flight.cancel(&mut policy, clock::recent_us());
         }
         if self.state.wish.stream {
             self.client.core.stats.streams.sub(1);
@@ -150,7 +150,8 @@ enum Next {
 
 impl Exchange<'_> {
     fn next(&mut self) -> Next {
-        match self.state.flight.next(&mut self.state.plan.policy.borrow_mut(), clock::now_us()) {
+        // Whoever comes here has just asked: the request was complete, an attempt was settled, a wait is over.
+        match self.state.flight.next(&mut self.state.plan.policy.borrow_mut(), clock::recent_us()) {
             Step::Attempt(attempt) => Next::Attempt(attempt),
             Step::Wait { until_us, why } => Next::Wait { until_us, queued: why == WaitReason::Queue },
             Step::Static(answer) => Next::Static(config::StaticId(answer.0)),
@@ -180,8 +181,9 @@ impl Exchange<'_> {
                         self.client.core.stats.cancelled.add(1);
                         return After::Cut;
                     }
+                    let waited_us = clock::now_us() - since_us;
                     if queued {
-                        self.client.notes.queued_us += clock::now_us() - since_us;
+                        self.client.notes.queued_us += waited_us;
                     }
                 }
                 Next::Static(answer) => return Box::pin(self.answer_statically(answer)).await,

@@ -205,8 +205,8 @@ impl Exchange<'_> {
         let rival = *self.client.rival.take()?;
         let Some(Arrival::Answer(answering)) = rival.arrived else { return None };
         self.committed(rival.attempt.no);
-        let Answering { mut call, reply, read, outbound } = *answering;
-        let ended = self.answered(&mut call, reply, read, outbound, &rival.attempt).await;
+        let Answering { mut call, mut reply, read, mut outbound } = *answering;
+        let ended = self.answered(&mut call, &mut reply, read, &mut outbound, &rival.attempt).await;
         self.settle(&rival.attempt, ended)
     }
 }

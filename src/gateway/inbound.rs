@@ -10,7 +10,7 @@ use crate::config::Dialect;
 use crate::dialect::{self, Api};
 use crate::meter::Who;
 use crate::meter::trace::{Context, Parent};
-use crate::net::{Buf, clock};
+use crate::net::{Buf, buf, clock};
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::fields::{Fields, Known};
 use crate::wire::framing::{self, Body, RequestFraming};
@@ -127,7 +127,8 @@ impl Client {
         };
         let mut buf = self.take_early();
         let mut arrival = Arrival::within(head_bytes);
-        let mut started_us = clock::now_us();
+        // The exchange before this one has just asked; for a new connection, whoever serves it.
+        let mut started_us = clock::recent_us();
         let mut begun = !buf.is_empty();
         if begun {
             self.begin();
@@ -162,7 +163,7 @@ impl Client {
         };
         match self.read_body(buf, &mut inbound).await {
             Ok(buf) => {
-                inbound.complete_us = clock::now_us();
+                inbound.complete_us = clock::recent_us();
                 self.saw_message(buf.len());
                 if let Some(gather) = self.gather.as_mut() {
                     gather.body = buf;
@@ -177,7 +178,7 @@ impl Client {
     async fn read_body(&mut self, mut buf: Buf, inbound: &mut Inbound) -> Result<Buf, Stop> {
         let limit = inbound.plan.live.plan.limits.body_bytes;
         let head_len = inbound.head_len;
-        let begun_us = clock::now_us();
+        let begun_us = clock::recent_us();
         if let Body::Length(length) = inbound.framing.body
             && length > limit
         {
@@ -216,7 +217,7 @@ impl Client {
                     }
                     buf.remove(from + progress.payload..from + progress.consumed);
                     self.pace(begun_us, body_len);
-                    let room = buf.len().clamp(crate::net::buf::IDLE, crate::net::buf::LARGE);
+                    let room = buf.len().clamp(buf::IDLE, buf::LARGE);
                     buf = self.more_body(buf, room).await?;
                 }
                 inbound.body_len = body_len;
@@ -236,10 +237,12 @@ impl Client {
     }
 
     async fn more_body(&mut self, buf: Buf, room: usize) -> Result<Buf, Stop> {
-        self.more(buf, room).await.map_err(|end| match end {
+        let more = self.more(buf, room).await.map_err(|end| match end {
             End::Late => Stop::Refused(Refusal::timeout("the request body came too slowly")),
             End::Closed => Stop::Gone,
-        })
+        });
+        clock::now_us();
+        more
     }
 }
 
@@ -278,7 +281,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
         .map_err(|r| Box::new(r.in_dialect(dialect)))?;
     let span = |known| fields.get(known).map(|s| s.start as usize..s.end as usize);
     let media = media(fields.value(bytes, Known::ContentType));
-    let mut forward = Buf::take(crate::net::buf::IDLE);
+    let mut forward = Buf::take(buf::SMALL);
     let mut line = |name: &[u8], value: &[u8]| {
         for part in [name, b": ", value, b"\r\n"] {
             forward.push(part);

@@ -35,6 +35,7 @@ mod core;
 mod exchange;
 mod failure;
 mod framing;
+mod gauges;
 mod greeting;
 mod guard;
 mod hedge;

@@ -72,7 +72,6 @@ pub async fn deliver(
             break;
         }
         let by = exchange.by_next_piece(attempt);
-        read.reserve(buf::MEDIUM);
         read = match call.more(exchange.client, read, by).await {
             Ok(Received::More(read)) => read,
             Ok(Received::End(_)) if matches!(reply.body, Body::UntilClose) => {

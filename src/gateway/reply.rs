@@ -74,7 +74,7 @@ pub fn parse_reply(
     let mut lines = Buf::default();
     let mut request_ids = [0..0, 0..0];
     if head.status >= 200 {
-        lines = Buf::take(buf::IDLE);
+        lines = Buf::take(buf::SMALL);
         // RFC 9110 section 6.6.1: whoever passes an answer on that has no date adds one.
         let made = core.date();
         for part in [b"date: ", value(Known::Date).unwrap_or(&made), b"\r\n"] {

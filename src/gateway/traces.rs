@@ -36,7 +36,7 @@ use crate::config::{TracesConfig, TracesProtocol};
 use crate::meter::outbox::Entry;
 use crate::meter::trace::Rules;
 use crate::meter::trace::spans;
-use crate::net::tls;
+use crate::net::{limits, tls};
 
 /// Spans of one delivery, give or take the last exchange. The SDKs' own number.
 const BATCH: usize = 512;
@@ -257,6 +257,7 @@ fn resource(config: &TracesConfig) -> Resource {
 
 /// Runs until the queue is closed and empty, or [`END`] after it is told to hurry.
 fn deliver_all(runtime: Runtime, mut delivery: Delivery, hurry: &Notify) {
+    limits::give_way();
     runtime.block_on(async {
         let mut work = pin!(delivery.run());
         let mut late = pin!(async {

@@ -24,6 +24,9 @@ use super::reply::{Reply, parse_reply};
 /// Largest answer that is held whole before it is delivered; a longer one counts as broken.
 pub const ANSWER_MAX: usize = 64 * 1024 * 1024;
 
+/// Least room for a read of a stream; a delta of the known providers has 150 to 350 bytes.
+const ROOM_MIN: usize = buf::SMALL;
+
 /// Why a call ended before its answer was there.
 #[derive(Debug)]
 pub enum Broken {
@@ -87,6 +90,8 @@ pub struct Call {
     owed: bool,
     /// The connection must not be used again although its answer is complete.
     spoilt: bool,
+    /// Room that the next read of a stream gets, bytes: what the last one needed.
+    room: usize,
     /// Answer bytes have come.
     pub answered: bool,
     /// When the request was handed over, gateway clock.
@@ -128,6 +133,7 @@ impl Call {
             sending: false,
             owed: false,
             spoilt: false,
+            room: ROOM_MIN,
             answered: false,
             sent_us: 0,
             received_us: 0,
@@ -348,13 +354,27 @@ impl Call {
     }
 
     /// Waits for more of a streamed body, appended to `read`.
+    ///
+    /// The room follows what the stream brings: at thousands of slow streams this buffer is much of what each of them
+    /// holds, and a fast one wants few, large reads.
     pub async fn more<P: Party>(&mut self, party: &mut P, mut read: Buf, by: By) -> Result<Received, Broken> {
-        // A stream's events are small: room for one batch, more only while an event does not fit.
-        if read.room() < buf::IDLE {
-            read.reserve(buf::IDLE.max(read.len()));
+        if read.is_empty() && read.capacity() != self.room {
+            read = Buf::take(self.room);
+        } else if read.room() < self.room.min(buf::SMALL) {
+            read.reserve(self.room.max(read.len()));
         }
+        let held = read.len();
         self.arm(read);
-        self.receive(party, by).await
+        let received = self.receive(party, by).await?;
+        if let Received::More(read) = &received {
+            let brought = read.len() - held;
+            if read.room() == 0 {
+                self.room = buf::larger(self.room, buf::MEDIUM);
+            } else if brought < self.room / 8 {
+                self.room = buf::smaller(self.room, ROOM_MIN);
+            }
+        }
+        Ok(received)
     }
 
     /// Goes on with a wait for more that [`Broken::Hedge`] interrupted.
@@ -410,7 +430,7 @@ impl Call {
             && !self.owed
             && !self.spoilt
         {
-            party.core().pool.borrow_mut().put(self.origin, pooled, clock::now_us());
+            party.core().pool.borrow_mut().put(self.origin, pooled, clock::recent_us());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::meter::log::Counts;
 use crate::meter::{Family, Kind, Value};
 
-use super::metrics::labels;
+use super::gauges::labels;
 use super::traces::TraceCounts;
 
 /// The counters of whoever writes; one that is not there is not on the page.

@@ -6,7 +6,7 @@
 //! ```text
 //! Record ── CoreMeter::record (on its core) ── cells of one writer each
 //!                                                   │ read by
-//! GET /metrics ── Meter::families (side thread) ── sums over cores ── text::render
+//! GET /metrics ── Meter::families (side thread) ── sums over cores ── form::Form::write
 //! ```
 //!
 //! Where they are wanted, the ledger, the access log and traces get a copy of it ([`outbox`]), which a side thread writes down:
@@ -24,20 +24,25 @@
 pub mod capture;
 mod cells;
 mod core;
+mod family;
+pub mod form;
 pub mod labels;
 pub mod ledger;
 pub mod log;
+pub mod native;
 pub mod outbox;
 pub mod price;
 pub mod process;
+pub mod protobuf;
 mod record;
 mod scrape;
 mod series;
+mod shapes;
 pub mod text;
 pub mod trace;
 
 pub use self::core::CoreMeter;
 pub use cells::{Cell, Histogram};
+pub use family::{Family, Kind, Labels, Value};
 pub use record::{Answered, Cost, Outcome, Record, Source, Spend, Tried, WHO_MAX, Who};
-pub use scrape::{Family, Kind, Labels, Value};
 pub use series::Meter;

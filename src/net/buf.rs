@@ -1,8 +1,9 @@
 //! Owned byte buffers from a per-core pool.
 //!
 //! Completion-based I/O needs buffers that it owns while an operation is under way, so memory per connection is a
-//! matter of buffer policy: 33 KiB of fixed buffers per stream is 200 MB at 5,000 streams. Here a waiting
-//! connection holds [`IDLE`] bytes, a read that brings more grows, and a dropped buffer goes back to its core's pool.
+//! matter of buffer policy: 33 KiB of fixed buffers per stream is 200 MB at 5,000 streams. Here a connection that
+//! waits for a request holds [`IDLE`] bytes and one that streams [`TINY`], a read that brings more grows, and a dropped
+//! buffer goes back to its core's pool.
 //!
 //! Invariant: `start <= bytes.len() <= bytes.capacity()`. Only the kernel writes behind `bytes.len()`, and only
 //! while the buffer is inside an I/O operation.
@@ -12,6 +13,11 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+/// What watches a client while its answer streams, and what stands around a batch of events. A next request that begins
+/// in it costs one more read.
+pub const TINY: usize = 128;
+/// Field lines that are kept of a head, and reads of a stream whose events are small.
+pub const SMALL: usize = 512;
 /// What a connection holds while it waits: the heads that SDKs send are 310 to 655 bytes, so a head with a
 /// short prompt still arrives in one read.
 pub const IDLE: usize = 2 * 1024;
@@ -22,12 +28,22 @@ pub const MEDIUM: usize = 16 * 1024;
 /// Reads of big bodies; below 64 KiB the number of system calls dominates (measured in research on big bodies).
 pub const LARGE: usize = 64 * 1024;
 
-const CLASSES: [usize; 4] = [IDLE, STREAM, MEDIUM, LARGE];
-/// Free buffers kept per class and core: at most 4 MiB of each.
-const KEPT_BYTES: usize = 4 * 1024 * 1024;
+const CLASSES: [usize; 7] = [TINY, SMALL, 2 * SMALL, IDLE, STREAM, MEDIUM, LARGE];
+/// Free buffers kept per class and core: at most 1 MiB of each, which is 512 waiting connections or 16 big bodies.
+const KEPT_BYTES: usize = 1024 * 1024;
+
+/// The class above `size`, for a read that was filled; at most `most`.
+pub fn larger(size: usize, most: usize) -> usize {
+    CLASSES.iter().copied().find(|class| *class > size).unwrap_or(size).min(most)
+}
+
+/// The class below `size`, for a read that left most of it; at least `least`.
+pub fn smaller(size: usize, least: usize) -> usize {
+    CLASSES.iter().rev().copied().find(|class| *class < size).unwrap_or(size).max(least)
+}
 
 thread_local! {
-    static FREE: RefCell<[Vec<Vec<u8>>; 4]> = const { RefCell::new([Vec::new(), Vec::new(), Vec::new(), Vec::new()]) };
+    static FREE: RefCell<[Vec<Vec<u8>>; CLASSES.len()]> = const { RefCell::new([const { Vec::new() }; CLASSES.len()]) };
 }
 
 /// An owned buffer: `filled` bytes in front, room behind them.
@@ -128,9 +144,12 @@ impl Buf {
         self.start = 0;
     }
 
-    /// Appends bytes, growing when they do not fit.
+    /// Appends bytes, growing to the next class when they do not fit.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) {
+        if self.room() < bytes.len() {
+            self.reserve(bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -221,7 +240,7 @@ mod tests {
         let buf = Buf::take(IDLE);
         let at = buf.bytes.as_ptr();
         drop(buf);
-        assert_eq!(Buf::take(1).bytes.as_ptr(), at);
+        assert_eq!(Buf::take(IDLE).bytes.as_ptr(), at);
     }
 
     #[test]
@@ -241,6 +260,16 @@ mod tests {
         buf.consume(4);
         buf.remove(3..9);
         assert_eq!(buf.filled(), b"two");
+    }
+
+    #[test]
+    fn what_is_pushed_past_the_room_grows_by_classes() {
+        let mut buf = Buf::take(TINY);
+        for n in 0..40 {
+            buf.push(&[n; 16]);
+            assert!(CLASSES.contains(&buf.capacity()), "{}", buf.capacity());
+        }
+        assert!((0..40).all(|n| buf.filled()[16 * n..16 * n + 16] == [n as u8; 16]));
     }
 
     #[test]

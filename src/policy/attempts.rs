@@ -1,13 +1,19 @@
 //! The record of what an exchange tried, and what it says when it gives up.
 //!
-//! Prevents: an error that names the last failure when an earlier one says what to do. Everything tried is kept
-//! inline (no heap), with the targets that were passed over and why, and one failure is picked as the most
+//! Prevents: an error that names the last failure when an earlier one says what to do. Everything tried is kept, the first
+//! [`FEW`] without memory of their own, with the targets that were passed over and why, and one failure is picked as the most
 //! useful: what the caller can act on goes before what will pass by itself, and that before what only the
 //! operator can fix.
 
+use smallvec::SmallVec;
+
 use super::fault::{Failure, Fault, What};
 use super::ids::{KeyId, ProviderId};
-use super::settings::{ATTEMPTS_MAX, CHAIN_MAX};
+use super::settings::ATTEMPTS_MAX;
+
+/// Attempts and skips that are kept without memory of their own. Most exchanges make one call; every stream holds a
+/// record of its own for as long as it lasts, so room for all sixteen would be paid for thousands of times.
+const FEW: usize = 2;
 
 /// Why an attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,47 +130,74 @@ pub struct Skip {
     pub until_us: Option<u64>,
 }
 
-/// Every upstream call of one exchange, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempts {
-    records: [Option<AttemptRecord>; ATTEMPTS_MAX],
-    len: u8,
+/// The targets of one exchange that were passed over, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Skips(SmallVec<[(u8, Skip); FEW]>);
+
+impl Skips {
+    /// Notes that the target at `index` of the chain was passed over; the last reason counts.
+    pub(crate) fn set(&mut self, index: u8, skip: Skip) {
+        match self.0.iter_mut().find(|(at, _)| *at == index) {
+            Some((_, known)) => *known = skip,
+            None => self.0.push((index, skip)),
+        }
+    }
+
+    /// Why the target at `index` of the chain was passed over.
+    pub fn get(&self, index: u8) -> Option<Skip> {
+        self.0.iter().find(|(at, _)| *at == index).map(|(_, skip)| *skip)
+    }
+
+    /// Every one.
+    pub fn iter(&self) -> impl Iterator<Item = &Skip> {
+        self.0.iter().map(|(_, skip)| skip)
+    }
+
+    /// True when none was passed over.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
+
+/// Every upstream call of one exchange, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempts(SmallVec<[AttemptRecord; FEW]>);
 
 impl Attempts {
     pub(crate) fn new() -> Self {
-        Attempts { records: [None; ATTEMPTS_MAX], len: 0 }
+        Attempts(SmallVec::new())
     }
 
     pub(crate) fn push(&mut self, record: AttemptRecord) -> Option<u8> {
-        let no = self.len;
-        *self.records.get_mut(usize::from(no))? = Some(record);
-        self.len += 1;
-        Some(no)
+        if self.is_full() {
+            return None;
+        }
+        self.0.push(record);
+        Some((self.0.len() - 1) as u8)
     }
 
     pub(crate) fn record_mut(&mut self, no: u8) -> Option<&mut AttemptRecord> {
-        self.records.get_mut(usize::from(no))?.as_mut()
+        self.0.get_mut(usize::from(no))
     }
 
     /// The calls in order.
     pub fn iter(&self) -> impl Iterator<Item = &AttemptRecord> {
-        self.records.iter().flatten()
+        self.0.iter()
     }
 
     /// The call with this number.
     pub fn record(&self, no: u8) -> Option<&AttemptRecord> {
-        self.records.get(usize::from(no))?.as_ref()
+        self.0.get(usize::from(no))
     }
 
     /// Calls made.
     pub fn len(&self) -> usize {
-        usize::from(self.len)
+        self.0.len()
     }
 
     /// True before the first call.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.is_empty()
     }
 
     /// True when no further call may be made for this exchange.
@@ -194,7 +227,7 @@ pub enum Cause {
 }
 
 /// The end of an exchange without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GiveUp {
     /// Why.
     pub cause: Cause,
@@ -202,8 +235,8 @@ pub struct GiveUp {
     pub best: Option<u8>,
     /// Everything tried.
     pub attempts: Attempts,
-    /// By target of the chain: why it was passed over.
-    pub skips: [Option<Skip>; CHAIN_MAX],
+    /// The targets that were passed over, and why.
+    pub skips: Skips,
     /// Time until the first target may be worth asking again, microseconds; `None` when time does not help.
     pub retry_after_us: Option<u64>,
     /// `Some(false)` when the client's own retry cannot help now: it is told so. `None`: left to the client.
@@ -236,6 +269,20 @@ pub(crate) fn usefulness(failure: &Failure) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_that_is_passed_over_twice_tells_its_last_reason() {
+        let skip = |reason| Skip { reason, until_us: None };
+        let mut skips = Skips::default();
+        assert!(skips.is_empty() && skips.get(0).is_none());
+        for index in 0..16 {
+            skips.set(index, skip(SkipReason::Full));
+        }
+        skips.set(3, skip(SkipReason::TooLate));
+        assert_eq!(skips.iter().count(), 16);
+        assert_eq!(skips.get(3), Some(skip(SkipReason::TooLate)));
+        assert_eq!(skips.get(15), Some(skip(SkipReason::Full)));
+    }
 
     #[test]
     fn seventeenth_attempt_has_no_place() {

@@ -1,5 +1,7 @@
 //! The targets of one exchange, in the order they are tried.
 
+use smallvec::SmallVec;
+
 use super::ids::{PolicyId, ProviderId, SlotId, StaticId};
 use super::settings::CHAIN_MAX;
 
@@ -85,12 +87,6 @@ impl Chain {
         &self.targets[..self.len()]
     }
 
-    /// The targets in order, to be reordered.
-    pub(crate) fn targets_mut(&mut self) -> &mut [TargetRef] {
-        let len = self.len();
-        &mut self.targets[..len]
-    }
-
     /// Targets in the chain.
     pub fn len(&self) -> usize {
         usize::from(self.len)
@@ -99,6 +95,52 @@ impl Chain {
     /// True for a chain without targets.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+}
+
+/// The chain of an exchange that runs: a [`Chain`] without its empty places. Every stream holds one for as long as it lasts,
+/// and few chains have more than [`FEW`] targets; only those take memory of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Walked {
+    targets: SmallVec<[TargetRef; FEW]>,
+    /// The policy of the route this chain came from.
+    pub policy: PolicyId,
+    /// Answer to give when no target can.
+    pub static_answer: Option<StaticId>,
+}
+
+/// Targets that are kept without memory of their own.
+const FEW: usize = 3;
+
+impl From<&Chain> for Walked {
+    fn from(chain: &Chain) -> Walked {
+        Walked {
+            targets: SmallVec::from_slice(chain.targets()),
+            policy: chain.policy,
+            static_answer: chain.static_answer,
+        }
+    }
+}
+
+impl Walked {
+    /// The targets in the order they are tried.
+    pub fn targets(&self) -> &[TargetRef] {
+        &self.targets
+    }
+
+    /// The targets in order, to be reordered.
+    pub(crate) fn targets_mut(&mut self) -> &mut [TargetRef] {
+        &mut self.targets
+    }
+
+    /// Targets in the chain.
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// True for a chain without targets.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
     }
 }
 

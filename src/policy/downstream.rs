@@ -69,8 +69,8 @@ fn status_and_code(end: &GiveUp) -> (u16, &'static str) {
 }
 
 fn unavailable(end: &GiveUp) -> (u16, &'static str) {
-    let only = |wanted: &[SkipReason]| end.skips.iter().flatten().all(|skip| wanted.contains(&skip.reason));
-    let any = end.skips.iter().any(Option::is_some);
+    let only = |wanted: &[SkipReason]| end.skips.iter().all(|skip| wanted.contains(&skip.reason));
+    let any = !end.skips.is_empty();
     if any && only(&[SkipReason::KeysCooling]) {
         (429, "keys_cooling")
     } else if any && only(&[SkipReason::Full]) {
@@ -108,7 +108,7 @@ fn failed(end: &GiveUp) -> (u16, &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attempts::{AttemptRecord, Attempts, Reason, Skip};
+    use super::super::attempts::{AttemptRecord, Attempts, Reason, Skip, Skips};
     use super::super::ids::ProviderId;
     use super::*;
     use proptest::prelude::*;
@@ -127,9 +127,9 @@ mod tests {
                 elapsed_us: 1,
             });
         }
-        let mut list = [None; super::super::settings::CHAIN_MAX];
-        for (place, &reason) in list.iter_mut().zip(skips) {
-            *place = Some(Skip { reason, until_us: None });
+        let mut list = Skips::default();
+        for (index, &reason) in skips.iter().enumerate() {
+            list.set(index as u8, Skip { reason, until_us: None });
         }
         GiveUp {
             cause,

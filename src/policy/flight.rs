@@ -17,13 +17,12 @@
 //! attempt is settled or the flight is cancelled.
 
 use super::admit::{How, Pass, Refusal};
-use super::attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
+use super::attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason, Skips};
 use super::balance;
 use super::breaker::{Door, ProbeTicket};
 use super::bulkhead::POLL_US;
-use super::chain::{Chain, TargetRef};
+use super::chain::{Chain, TargetRef, Walked};
 use super::ids::{KeyId, ProviderId, SlotId, StaticId};
-use super::settings::CHAIN_MAX;
 use super::state::Core;
 
 /// A probe has this many times the median of its target, and at least ten seconds.
@@ -95,7 +94,7 @@ pub enum WaitReason {
 }
 
 /// What to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)] // it lives on the stack of one call and never in a collection
 pub enum Step {
     /// Make this call, then settle it.
@@ -145,15 +144,15 @@ struct Waiting {
     until_us: u64,
 }
 
-/// One exchange. Plain data, no heap.
+/// One exchange. Plain data; only long chains and many attempts take memory of their own.
 #[derive(Debug, Clone)]
 pub struct Flight {
-    pub(super) chain: Chain,
+    pub(super) chain: Walked,
     pub(super) ask: Ask,
     /// When the exchange must be over: the caller's deadline or the total limit.
     pub(super) end_by_us: u64,
     pub(super) attempts: Attempts,
-    pub(super) skips: [Option<Skip>; CHAIN_MAX],
+    pub(super) skips: Skips,
     /// Targets that were tried or passed over, one bit each.
     pub(super) left: u16,
     /// The target the walk is at.
@@ -189,11 +188,11 @@ impl Flight {
             .saturating_add(total_us.unwrap_or(core.settings.exchange_total_us))
             .min(ask.deadline_us.unwrap_or(u64::MAX));
         let mut flight = Flight {
-            chain,
+            chain: Walked::from(&chain),
             ask,
             end_by_us,
             attempts: Attempts::new(),
-            skips: [None; CHAIN_MAX],
+            skips: Skips::default(),
             left: 0,
             at: 0,
             retries: 0,
@@ -220,7 +219,7 @@ impl Flight {
     }
 
     /// The chain in the order it is walked.
-    pub fn chain(&self) -> &Chain {
+    pub fn chain(&self) -> &Walked {
         &self.chain
     }
 
@@ -345,7 +344,7 @@ impl Flight {
             return Step::Static(answer);
         }
         let late = |skip: &Skip| skip.reason == SkipReason::TooLate;
-        let cause = if self.skips.iter().flatten().any(late) && self.skips.iter().flatten().all(late) {
+        let cause = if self.skips.iter().any(late) && self.skips.iter().all(late) {
             Cause::Deadline
         } else if self.attempts.is_empty() {
             Cause::Unavailable
@@ -494,14 +493,13 @@ impl Flight {
     fn order(&mut self, core: &mut Core) {
         let balance = core.settings.policy(self.chain.policy).balance;
         let mut random = core.random.clone();
-        let mut chain = self.chain;
-        for group in chain.targets_mut().chunk_by_mut(|a, b| a.group != 0 && a.group == b.group) {
+        let now_us = self.ask.now_us;
+        for group in self.chain.targets_mut().chunk_by_mut(|a, b| a.group != 0 && a.group == b.group) {
             if group.len() > 1 {
-                balance::order(balance, group, &mut random, |t| core.cost(t.slot, self.ask.now_us));
+                balance::order(balance, group, &mut random, |t| core.cost(t.slot, now_us));
             }
         }
         core.random = random;
-        self.chain = chain;
     }
 
     /// Counts the request towards what its target's provider may send again.
@@ -522,7 +520,7 @@ impl Flight {
 
     fn pass_over(&mut self, core: &mut Core, index: u8, skip: Skip) {
         core.counters.skip(skip.reason);
-        self.skips[usize::from(index)] = Some(skip);
+        self.skips.set(index, skip);
     }
 
     fn end(&mut self, cause: Cause, core: &mut Core, now_us: u64) -> Step {
@@ -552,8 +550,8 @@ impl Flight {
         Step::GiveUp(GiveUp {
             cause,
             best: self.best.map(|(_, no)| no),
-            attempts: self.attempts,
-            skips: self.skips,
+            attempts: self.attempts.clone(),
+            skips: self.skips.clone(),
             retry_after_us: free_at.filter(|_| ours).map(|at| at.saturating_sub(now_us)),
             should_retry: (ours && !helps).then_some(false),
         })

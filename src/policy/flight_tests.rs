@@ -156,7 +156,7 @@ fn a_limited_model_does_not_bench_the_keys_other_models() {
     flight.settle(&mut core, 0, first.no, hinted(429, Some(60 * S)));
     let refused = gave_up(Flight::begin(&mut core, big, ask(1)).next(&mut core, 1));
     assert_eq!((refused.cause, refused.attempts.len()), (Cause::Unavailable, 0));
-    assert_eq!(refused.skips[0].unwrap().reason, SkipReason::KeysCooling);
+    assert_eq!(refused.skips.get(0).unwrap().reason, SkipReason::KeysCooling);
     attempt(Flight::begin(&mut core, small, ask(1)).next(&mut core, 1));
 }
 
@@ -425,7 +425,7 @@ fn a_clients_own_retry_needs_a_token_too() {
     let chain = chain(&core, &[0]);
     let retried = Ask { client_retries: 1, ..ask(S) };
     let end = gave_up(Flight::begin(&mut core, chain, retried).next(&mut core, S));
-    assert_eq!(end.skips[0].unwrap().reason, SkipReason::BudgetSpent);
+    assert_eq!(end.skips.get(0).unwrap().reason, SkipReason::BudgetSpent);
     for _ in 0..10 {
         run(&mut core, chain, S, |_| ok());
     }
@@ -582,7 +582,7 @@ fn a_full_provider_is_waited_for_briefly_and_then_refused() {
     holder.settle(&mut core, 6_000, held.no, ok());
     let got = attempt(waiter.next(&mut core, 10_000));
     let refused = gave_up(second.next(&mut core, 100_000));
-    assert_eq!(refused.skips[0].unwrap().reason, SkipReason::Full);
+    assert_eq!(refused.skips.get(0).unwrap().reason, SkipReason::Full);
     waiter.settle(&mut core, 100_000, got.no, ok());
     assert_eq!(core.shared().bulkhead(ProviderId(0)), bulkhead::BulkheadView::default());
 }

@@ -49,8 +49,8 @@ pub mod step;
 pub(crate) mod sync;
 mod window;
 
-pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason};
-pub use chain::{Chain, TargetRef};
+pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason, Skips};
+pub use chain::{Chain, TargetRef, Walked};
 pub use compile::{
     chain_of, empty_chain, idempotency_settings, keys_for, policy_of, step_settings, target_of, unpriced,
 };

@@ -16,7 +16,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod json;
-mod simd;
+pub(crate) mod simd;
 pub mod splice;
 pub mod sse;
 

@@ -21,6 +21,7 @@ mod once;
 mod paths;
 mod policies;
 mod process;
+mod prometheus;
 mod raw;
 mod reuse;
 mod sse;

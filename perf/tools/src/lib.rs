@@ -1,8 +1,17 @@
-//! What the tools share: epoll, the clock, CPU time of a process tree, quantiles.
+//! What the tools of the laboratory share.
+//!
+//! Three programs stand on it: `load` (asks), `upstream` (answers) and `relay` (passes on). They are one thread and epoll
+//! each, so that they cost a known core and nothing else, and they trust each other: nothing here is fit for a network.
+//! What is measured in between must not be: its answers are parsed strictly enough to notice what is lost.
 
+pub mod answer;
 pub mod cpu;
+pub mod engine;
 pub mod epoll;
 pub mod quantiles;
+pub mod request;
+pub mod stamp;
+pub mod texts;
 
 /// Nanoseconds of the monotonic clock, which all processes of a machine share.
 pub fn now_ns() -> u64 {

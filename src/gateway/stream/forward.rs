@@ -23,7 +23,7 @@ impl Pump<'_, '_> {
         let translating = matches!(self.reader, Reader::Translate(_));
         let mut head = std::mem::take(&mut gather.own);
         if head.capacity() == 0 {
-            head = Buf::take(buf::IDLE);
+            head = Buf::take(if first { buf::IDLE } else { buf::TINY });
         }
         let out = head.as_vec();
         if first {
@@ -71,6 +71,10 @@ impl Pump<'_, '_> {
             return None;
         }
         let gather = self.exchange.client.gather.as_mut()?;
+        if first {
+            // From here on a size line and an end are all that is written around a batch.
+            gather.own = Buf::default();
+        }
         let mut read = std::mem::take(&mut gather.body);
         read.consume(batch.end);
         self.scanned -= batch.end;
@@ -85,6 +89,8 @@ impl Pump<'_, '_> {
         let exchange = &self.exchange;
         let id = push_reply_fields(&exchange.client.core, exchange.inbound.dialect, out, self.reply);
         self.exchange.client.notes.id = id;
+        // They are said now, and a stream can last for minutes.
+        self.reply.lines = Buf::default();
         self.exchange.push_facts(out, self.attempt, overhead);
         respond::dropped(out, self.dropped);
         out.extend_from_slice(b"cache-control: no-cache\r\n");

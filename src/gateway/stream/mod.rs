@@ -67,7 +67,7 @@ struct Batch {
 pub struct Pump<'e, 'x> {
     exchange: &'e mut Exchange<'x>,
     call: &'e mut Call,
-    reply: &'e Reply,
+    reply: &'e mut Reply,
     attempt: &'e Attempt,
     framing: Framing,
     reader: Reader,
@@ -99,11 +99,11 @@ pub struct Pump<'e, 'x> {
 pub fn pump<'e, 'x>(
     exchange: &'e mut Exchange<'x>,
     call: &'e mut Call,
-    reply: &'e Reply,
-    outbound: Outbound,
+    reply: &'e mut Reply,
+    outbound: &mut Outbound,
     attempt: &'e Attempt,
 ) -> Pump<'e, 'x> {
-    let reader = match outbound.back {
+    let reader = match outbound.back.take() {
         None => Reader::Watch(StreamWatch::new(outbound.api, outbound.dialect)),
         Some(back) => Reader::Translate(Box::new(StreamTranslator::new(back, clock::unix_seconds()))),
     };

@@ -181,7 +181,7 @@ struct Row {
 #[derive(Default)]
 pub struct Ledger {
     /// By [`Ledger::id`]. Rows of the last day booked on stay when they are written, so that their number is known.
-    rows: HashMap<String, Row>,
+    rows: HashMap<String, Row, foldhash::fast::RandomState>,
     /// Rows known of the days in `rows`.
     counts: HashMap<u32, usize>,
     /// Exchanges that never came here, by day.
@@ -297,7 +297,12 @@ fn write_id(id: &mut String, day: u32, names: &[&str]) {
     }
     for name in names {
         id.push(SEPARATOR);
-        id.extend(cut(name));
+        // Nearly every name is kept as it is: copied whole rather than character by character.
+        if name.len() <= NAME_MAX && name.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            id.push_str(name);
+        } else {
+            id.extend(cut(name));
+        }
     }
 }
 

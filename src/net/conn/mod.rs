@@ -45,7 +45,8 @@ pub struct Conn {
     stream: Stream,
     fd: RawFd,
     reads: Place<Buf, Read>,
-    writes: Place<Buf, Written>,
+    /// Made when it is first needed: TLS and a few small answers write this way, every message else is gathered.
+    writes: Option<Place<Buf, Written>>,
     gathers: Place<Box<Gather>, Gathered>,
     tls: Option<Box<Secure>>,
 }
@@ -64,7 +65,7 @@ impl Conn {
         let stream = Rc::new(UnsafeCell::new(stream));
         Conn {
             reads: reads(stream.clone()),
-            writes: writes(stream.clone()),
+            writes: None,
             gathers: gathers(stream.clone()),
             stream,
             fd,
@@ -180,12 +181,17 @@ impl Conn {
             let _ = secure.session.encrypt(buf.filled());
             buf = secure.session.take_cipher();
         }
-        self.writes.as_mut().start(buf);
+        self.begin_write(buf);
+    }
+
+    fn begin_write(&mut self, buf: Buf) {
+        let stream = &self.stream;
+        self.writes.get_or_insert_with(|| writes(stream.clone())).as_mut().start(buf);
     }
 
     /// Waits until the write that was started is done; gives the buffer back, emptied on success.
     pub fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
-        self.writes.as_mut().poll_done(cx)
+        self.writes.as_mut().map_or(Poll::Pending, |place| place.as_mut().poll_done(cx))
     }
 
     /// Writes the filled bytes of `buf`, all of them; gives a buffer back, emptied on success.
@@ -208,7 +214,7 @@ impl Conn {
             return self.gathers.as_mut().poll_done(cx);
         }
         loop {
-            if self.writes.busy() {
+            if self.writes.as_ref().is_some_and(|place| place.busy()) {
                 let (result, _buf) = ready!(self.poll_write(cx));
                 if result.is_err() {
                     let gather = self.tls.as_mut().and_then(|s| s.gather.take());
@@ -235,7 +241,7 @@ impl Conn {
             gather.advance(taken);
             let cipher = secure.session.take_cipher();
             secure.gather = Some(gather);
-            self.writes.as_mut().start(cipher);
+            self.begin_write(cipher);
         }
     }
 
@@ -252,7 +258,7 @@ impl Conn {
         if cipher.is_empty() {
             return Ok(());
         }
-        self.writes.as_mut().start(cipher);
+        self.begin_write(cipher);
         poll_fn(|cx| self.poll_write(cx)).await.0
     }
 }

@@ -420,7 +420,7 @@ impl World {
 
     fn give_up(&mut self, who: usize, end: GiveUp) {
         self.trace(who, || {
-            format!("gives up: {:?}, skips {:?}", end.cause, end.skips.iter().flatten().collect::<Vec<_>>())
+            format!("gives up: {:?}, skips {:?}", end.cause, end.skips.iter().collect::<Vec<_>>())
         });
         self.exchanges[who].done = true;
         if end.cause == Cause::Committed {
@@ -434,7 +434,7 @@ impl World {
         let hung = end.attempts.iter().filter(|a| matches!(a.what, Some(What::Timeout(_)))).count();
         let unhurried = hung > 1 && self.scenario.settings.providers[0].timeouts.attempt_us.is_none();
         // And a limit in money is meant to end in errors.
-        let unpaid = end.skips.iter().flatten().any(|s| s.reason == SkipReason::MoneySpent);
+        let unpaid = end.skips.iter().any(|s| s.reason == SkipReason::MoneySpent);
         let late = end.cause == Cause::Deadline && (self.scenario.deadline_us.is_some() || unhurried);
         let excused = late || unpaid;
         let now_us = self.now_us;

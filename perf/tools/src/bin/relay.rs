@@ -32,7 +32,7 @@ fn main() {
     epoll.add(listener.as_raw_fd(), false);
     let mut halves: Vec<Option<Half>> = Vec::new();
     let (mut ready, mut chunk) = (Vec::new(), vec![0; 65536]);
-    println!("relay on {listen}");
+    println!("relay on {}", listener.local_addr().expect("it is bound"));
     loop {
         epoll.wait(None, &mut ready);
         for &fd in &ready {
