@@ -25,6 +25,7 @@ fn tried(reason: Reason, what: What) -> Tried<'static> {
         elapsed_us: 900_000,
         answers: what == What::Answered,
         spend: Spend::default(),
+        server: ("api.anthropic.com", 443),
     }
 }
 
@@ -62,6 +63,7 @@ fn record<'r>(tried: &'r [Tried<'r>], labels: &'r [WhoLabel]) -> Record<'r> {
         tried,
         who,
         labels,
+        trace: None,
     }
 }
 

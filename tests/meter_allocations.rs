@@ -57,6 +57,7 @@ const TRIED: [Tried<'static>; 1] = [Tried {
     elapsed_us: 500_000,
     answers: true,
     spend: Spend { tokens: 0, reported_nano_usd: 0, estimated_nano_usd: 0, aborted: false },
+    server: ("api.openai.com", 443),
 }];
 
 fn labels() -> [WhoLabel; 3] {
@@ -90,6 +91,7 @@ fn record<'r>(labels: &'r [WhoLabel], pipeline: &'r str, branch: &'r str) -> Rec
         tried: &TRIED,
         who,
         labels,
+        trace: None,
     }
 }
 

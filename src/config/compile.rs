@@ -29,6 +29,7 @@ use super::reader::Word;
 use super::schema::{File, LimitsFile, TimeoutsFile};
 use super::secret::Secret;
 use super::statics;
+use super::traces;
 
 /// What a plan is compiled with besides the file.
 pub(super) struct Surroundings<'e> {
@@ -102,6 +103,7 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         access_log: file.access_log.as_ref().map(|file| books::compile_access_log(file, around.directory)),
         capture: file.capture.as_ref().map(|file| capture::compile(file, around.directory)),
         admin,
+        traces: traces::compile(&file.traces, &common.extra_ca, around.env, report),
         retry_cost_nano_usd_per_minute: file.retry_cost_nano_usd_per_minute,
         default_provider: default_provider?,
         mock,

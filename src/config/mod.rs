@@ -43,6 +43,7 @@ mod reader;
 mod schema;
 mod secret;
 mod statics;
+mod traces;
 mod tree;
 mod values;
 
@@ -69,4 +70,5 @@ pub use plan::{
     RouteId, Scheme, Slot, SlotId, Target,
 };
 pub use secret::Secret;
+pub use traces::{TracesConfig, TracesProtocol};
 pub use values::{parse_duration_ms, show_bytes, show_ms};

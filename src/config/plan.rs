@@ -29,6 +29,7 @@ use super::mechanisms::{
 use super::observe::Who;
 use super::places::Places;
 use super::secret::Secret;
+use super::traces::TracesConfig;
 
 /// Index into [`Plan::providers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,6 +93,8 @@ pub struct Plan {
     pub capture: Option<CaptureConfig>,
     /// The live page, and the token for what changes something.
     pub admin: AdminConfig,
+    /// Where spans of exchanges go; `None`: nowhere.
+    pub traces: Option<TracesConfig>,
     /// Who gets `/v1/*` requests that name no model.
     pub default_provider: ProviderId,
     /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.

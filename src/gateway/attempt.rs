@@ -86,15 +86,8 @@ impl Exchange<'_> {
                 None => return Ended::Gone,
             };
             let model = self.model_at(attempt);
-            let made = outbound::prepare(
-                &mut gather,
-                self.inbound,
-                &self.state.wish,
-                &plan.live,
-                attempt.provider,
-                attempt.key,
-                model,
-            );
+            let made =
+                outbound::prepare(&mut gather, self.inbound, &self.state.wish, &plan.live, attempt, model);
             self.client.gather = Some(gather);
             made
         };
@@ -136,6 +129,8 @@ impl Exchange<'_> {
         attempt: &Attempt,
     ) -> Ended {
         let by = self.by_answer(attempt);
+        // Another attempt may have named one before it failed.
+        self.client.notes.model = Default::default();
         match reply.status {
             // The provider gave the idle connection up in the moment in which it was used again: the 408 was not meant
             // for this request (RFC 9110 section 15.5.9).

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::config::Who;
 use crate::dialect::date::{HTTP_DATE_LEN, http_date};
+use crate::meter::trace::Rules;
 use crate::meter::{CoreMeter, Record};
 use crate::net::pool::{OriginId, Pool};
 use crate::net::resolver::Resolver;
@@ -70,10 +71,12 @@ pub struct Core {
     pub stats: Arc<Stats>,
     /// Counters of exchanges.
     pub meter: RefCell<CoreMeter>,
-    /// The way to the ledger and the access log; `None` when there is neither.
+    /// The way to the ledger, the access log and traces; `None` when there is none of them.
     pub desk: RefCell<Option<Desk>>,
     /// The way to the captures; `None` when there are none.
     pub captures: RefCell<Option<CaptureDesk>>,
+    /// Which exchanges are traced; `None`: none is.
+    pub traces: Cell<Option<Rules>>,
     /// Who writes the metrics page.
     pub scraper: Arc<Scraper>,
     /// What runs on this core now, for the live page.
@@ -122,6 +125,7 @@ impl Core {
             meter: RefCell::new(meter),
             desk: RefCell::default(),
             captures: RefCell::default(),
+            traces: Cell::default(),
             scraper,
             underway: Underway::default(),
             hub: RefCell::default(),
@@ -147,7 +151,7 @@ impl Core {
         *self.plan.borrow_mut() = plan;
     }
 
-    /// Counts a finished exchange, and has it booked and logged. `id` is the request id that its client was given.
+    /// Counts a finished exchange, and has it booked, logged and traced. `id` is the request id that its client was given.
     pub fn count(&self, id: &str, record: &Record<'_>, who: &Who) {
         // Nothing is awaited while these are borrowed, so they are free.
         if let Ok(mut meter) = self.meter.try_borrow_mut() {
@@ -214,7 +218,8 @@ pub mod tests {
         let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
         let plan = loader.load_text(text, &|_| None).unwrap();
         let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
-        let scraper = Arc::new(Scraper::new(vec![Arc::default()], "epoll"));
+        let scraper =
+            Arc::new(Scraper::new(Arc::default(), vec![Arc::default()], "epoll", Default::default()));
         Core::new(0, Arc::new(live), Resolver::default(), scraper, Arc::default())
     }
 

@@ -13,7 +13,8 @@ use crate::policy::{KeyId, ProviderId, SkipReason};
 use super::metrics::Job;
 use super::stats::Stats;
 
-fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
+/// Labels of one row.
+pub(super) fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
     pairs.map(|(name, value)| (name.into(), value.to_owned())).into()
 }
 
@@ -37,6 +38,7 @@ impl Job {
         all.extend(self.of_cores());
         all.extend(self.of_targets(now_us));
         all.extend(self.of_providers(now_us));
+        all.extend(self.written.families());
         all.extend(self.of_build());
         all.extend(of_process());
         all

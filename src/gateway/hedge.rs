@@ -154,15 +154,8 @@ impl Exchange<'_> {
         let attempt = self.state.flight.hedge(&mut plan.policy.borrow_mut(), clock::now_us())?;
         let mut gather = Box::new(Gather::new(Buf::default(), body));
         let model = self.model_at(&attempt);
-        let made = outbound::prepare(
-            &mut gather,
-            self.inbound,
-            &self.state.wish,
-            &plan.live,
-            attempt.provider,
-            attempt.key,
-            model,
-        );
+        let made =
+            outbound::prepare(&mut gather, self.inbound, &self.state.wish, &plan.live, &attempt, model);
         let outbound = match made {
             Ok(outbound) => outbound,
             Err(unfit) => {

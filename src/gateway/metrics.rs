@@ -20,6 +20,7 @@ use super::inbound::Inbound;
 use super::live::Live;
 use super::respond;
 use super::stats::Stats;
+use super::written::Written;
 
 /// Longest wait for the page. Prometheus itself waits 10 s.
 const WAIT_US: u64 = 10_000_000;
@@ -32,6 +33,8 @@ pub struct Scraper {
     pub stats: Vec<Arc<Stats>>,
     /// The driver in use.
     pub driver: &'static str,
+    /// The counters of whoever writes down.
+    pub written: Written,
     jobs: OnceLock<mpsc::Sender<Job>>,
 }
 
@@ -42,13 +45,14 @@ pub(super) struct Job {
     pub(super) meter: Arc<Meter>,
     pub(super) stats: Vec<Arc<Stats>>,
     pub(super) driver: &'static str,
+    pub(super) written: Written,
     answer: Sender<Option<Vec<u8>>>,
 }
 
 impl Scraper {
     /// For a process with these cores.
-    pub fn new(stats: Vec<Arc<Stats>>, driver: &'static str) -> Scraper {
-        Scraper { meter: Arc::default(), stats, driver, jobs: OnceLock::new() }
+    pub fn new(meter: Arc<Meter>, stats: Vec<Arc<Stats>>, driver: &'static str, written: Written) -> Scraper {
+        Scraper { meter, stats, driver, written, jobs: OnceLock::new() }
     }
 
     /// Has the page written; it comes to `answer`.
@@ -66,7 +70,8 @@ impl Scraper {
             jobs
         });
         let (meter, stats) = (self.meter.clone(), self.stats.clone());
-        let job = Job { live, form, meter, stats, driver: self.driver, answer };
+        let (driver, written) = (self.driver, self.written.clone());
+        let job = Job { live, form, meter, stats, driver, written, answer };
         if let Err(mpsc::SendError(job)) = jobs.send(job) {
             job.answer.send(None);
         }

@@ -59,12 +59,14 @@ mod state;
 mod stats;
 mod stream;
 mod task;
+mod traces;
 mod translation;
 mod underway;
 mod upstream;
 mod who;
 mod wish;
 mod worker;
+mod written;
 
 pub use gamedays::gateway_for;
 pub use serve::{Reload, Running, ServeError, ServeOptions, serve, start};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{AccessLogConfig, CaptureConfig, DriverChoice, LedgerConfig, Plan, Scheme};
+use crate::config::{AccessLogConfig, CaptureConfig, DriverChoice, LedgerConfig, Plan, Scheme, TracesConfig};
 use crate::meter::capture::CaptureThread;
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
@@ -27,7 +27,9 @@ use super::live::{Live, TlsConfigs};
 use super::metrics::Scraper;
 use super::page::{self, Hub};
 use super::stats::Stats;
+use super::traces::{self, TraceThread};
 use super::worker::{self, Message, Start};
+use super::written::Written;
 
 /// How long a reload waits for the cores to take the new plan over; they do between two of their turns, at once.
 const ADOPTION: Duration = Duration::from_secs(5);
@@ -109,6 +111,7 @@ struct Fixed {
     access_log: Option<AccessLogConfig>,
     capture: Option<CaptureConfig>,
     page: bool,
+    traces: Option<TracesConfig>,
 }
 
 impl Fixed {
@@ -121,6 +124,7 @@ impl Fixed {
             access_log: plan.access_log.clone(),
             capture: plan.capture.clone(),
             page: plan.admin.page,
+            traces: plan.traces.clone(),
         }
     }
 }
@@ -141,6 +145,7 @@ pub struct Running {
     books: Option<Books>,
     captures: Option<CaptureThread>,
     hub: Option<Arc<Hub>>,
+    traces: Option<TraceThread>,
 }
 
 /// Starts a gateway and returns once every worker serves. It keeps a ledger only where the plan names its file.
@@ -175,25 +180,41 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
     let stats: Vec<Arc<Stats>> = (0..listeners.len()).map(|_| Arc::default()).collect();
-    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
+    let meter = Arc::default();
     let hub = live.plan.admin.page.then(|| {
-        let (meter, stats) = (scraper.meter.clone(), scraper.stats.clone());
+        let (meter, stats) = (Arc::clone(&meter), stats.clone());
         let choice = live.plan.driver;
         Arc::new(Hub::new(page::Beginning {
             meter,
             stats,
-            driver: scraper.driver,
+            driver: chosen.driver.name(),
             choice,
             live: live.clone(),
         }))
     });
     let ledger = books::ledger_path(&live.plan, state);
     let board = hub.as_ref().map(|hub| hub.board());
-    let (books, desks) = books::start(&live.plan, ledger, board, cores).map_err(ServeError::Plan)?.unzip();
+    // What cannot be sent is said and left out: answers are worth more.
+    let traces = live.plan.traces.as_ref().and_then(|config| {
+        traces::start(config).map_err(|why| tracing::warn!("nothing is traced: {why}")).ok()
+    });
+    let rules = live.plan.traces.as_ref().filter(|_| traces.is_some()).map(traces::rules);
+    let (tracer, traces) = traces.unzip();
+    let trace_counts = traces.as_ref().map(|traces| traces.counts.clone());
+    let tracer = tracer.zip(trace_counts.clone());
+    let (books, desks) =
+        books::start(&live.plan, ledger, board, tracer, cores).map_err(ServeError::Plan)?.unzip();
     let mut desks = desks.unwrap_or_default().into_iter();
     let (capture_desks, captures) = captured::start(&live.plan, cores).map_err(ServeError::Plan)?.unzip();
     let mut capture_desks = capture_desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
+    let written = Written {
+        missed: books.as_ref().and_then(|books| books.missed.clone()),
+        log: books.as_ref().and_then(|books| books.log.clone()),
+        captures: captures.as_ref().map(|captures| captures.counts.clone()),
+        traces: trace_counts,
+    };
+    let scraper = Arc::new(Scraper::new(meter, stats, chosen.driver.name(), written));
     let mut running = Running {
         addr,
         driver: chosen.driver,
@@ -209,6 +230,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         books,
         captures,
         hub: hub.clone(),
+        traces,
     };
     let (ready, readiness) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -224,6 +246,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
             desk: desks.next(),
             captures: capture_desks.next(),
             hub: hub.clone(),
+            rules,
             connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
@@ -365,6 +388,10 @@ impl Running {
         if let Some(books) = self.books.take() {
             books.stop();
         }
+        // After the books, which make the last spans.
+        if let Some(traces) = self.traces.take() {
+            traces.end();
+        }
         if let Some(captures) = self.captures.take() {
             captures.end(CAPTURES_END);
         }
@@ -443,6 +470,7 @@ fn after_reload(running: &Running) -> String {
         ("access_log", now.access_log != started.access_log),
         ("capture", now.capture != started.capture),
         ("admin.page", now.page && !started.page),
+        ("traces", now.traces != started.traces),
     ] {
         if changed {
             said.push_str(&format!("\nsluice: `{name}` is another than at the start; restart to use it"));

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
+use crate::meter::trace::Rules;
 use crate::net::driver::{self, Driver};
 use crate::net::listener::Listener;
 use crate::net::mailbox::Receiver;
@@ -67,6 +68,8 @@ pub struct Start {
     pub captures: Option<CaptureDesk>,
     /// Who serves the live page.
     pub hub: Option<Arc<Hub>>,
+    /// Which exchanges are traced; `None`: none is.
+    pub rules: Option<Rules>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// What it is told.
@@ -88,6 +91,7 @@ async fn work(start: Start) -> std::io::Result<()> {
     core.desk.replace(start.desk);
     core.captures.replace(start.captures);
     core.hub.replace(start.hub);
+    core.traces.set(start.rules);
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));

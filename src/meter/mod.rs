@@ -9,10 +9,11 @@
 //! GET /metrics ── Meter::families (side thread) ── sums over cores ── form::Form::write
 //! ```
 //!
-//! Where they are wanted, the ledger and the access log get a copy of it ([`outbox`]), which a side thread writes down:
+//! Where they are wanted, the ledger, the access log and traces get a copy of it ([`outbox`]), which a side thread writes down:
 //!
 //! ```text
 //! Record ── Outbox::push (on its core) ── ring ── Ledger::book, AccessLog::add (side thread) ── files
+//!                                              └─ trace::spans::write (side thread) ── the gateway's exporter
 //! ```
 //!
 //! What is booked goes to the [`board`] of the live page as well.
@@ -41,6 +42,7 @@ mod scrape;
 mod series;
 mod shapes;
 pub mod text;
+pub mod trace;
 
 pub use self::core::CoreMeter;
 pub use cells::{Cell, Histogram};

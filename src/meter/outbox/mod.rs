@@ -15,7 +15,7 @@ pub use frame::decode;
 pub use frame::encode;
 #[cfg(test)]
 pub use frame::tests as samples;
-pub use frame::{Attempt, Entry, api_label, is_ok};
+pub use frame::{Attempt, Entry, Trace, api_label, is_ok};
 pub use ring::Pushed;
 
 use super::record::Record;
