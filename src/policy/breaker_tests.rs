@@ -353,6 +353,26 @@ fn a_probe_holds_the_door_although_its_lease_was_over_before_it_began() {
 }
 
 #[test]
+fn a_person_can_close_it_and_what_was_out_then_says_nothing_any_more() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    b.breaker.reset(2 * S);
+    assert_eq!(b.door(2 * S), Door::Open);
+    for _ in 0..4 {
+        assert_eq!(b.fail(3 * S), None, "the streak of before is forgotten");
+    }
+    b.work(3 * S);
+    b.trip(due);
+    let due = due + 31 * S;
+    let probe = b.breaker.claim_probe(due, due + S).expect("it is due");
+    b.breaker.reset(due);
+    assert_eq!(b.say_on(0, due + 1, due, Some(probe), Verdict::Fails { tokens: 1 }), None);
+    assert_eq!(b.door(due + 1), Door::Open);
+    b.breaker.reset(due + 2);
+    assert_eq!(b.breaker.view(due + 2).phase, Phase::Closed);
+}
+
+#[test]
 fn phases_and_reasons_have_stable_words() {
     let phases = [Phase::Closed, Phase::Open, Phase::HalfOpen, Phase::Ramping].map(Phase::label);
     assert_eq!(phases, ["closed", "open", "half_open", "ramping"]);

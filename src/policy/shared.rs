@@ -186,6 +186,19 @@ impl Shared {
         self.cells(slot).map_or((None, None), |c| (c.latency[kind].median_us(), c.latency[kind].p95_us()))
     }
 
+    /// Closes the breaker of a target and lets all of its keys be used again, those that are parked too. For a person who
+    /// knows that the trouble is over.
+    pub fn reset(&self, slot: SlotId, now_us: u64) {
+        let Some(cells) = self.cells(slot) else { return };
+        cells.breaker.reset(now_us);
+        cells.cooling.iter().chain(&self.provider(cells.provider).parked).for_each(Cooldown::end);
+    }
+
+    /// When a key that was refused, or whose account is empty, may be tried again; `None` when it may now.
+    pub fn parked_until(&self, provider: ProviderId, key: KeyId, now_us: u64) -> Option<u64> {
+        self.provider(provider).parked.get(usize::from(key.0)).and_then(|parked| parked.until(now_us))
+    }
+
     /// The retry budget of a provider.
     pub fn budget(&self, settings: &Settings, provider: ProviderId, now_us: u64) -> BudgetView {
         self.provider(provider).budget.view(&settings.providers[usize::from(provider.0)].budget, now_us)
