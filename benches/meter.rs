@@ -102,7 +102,7 @@ fn benches(c: &mut Criterion) {
                         black_box(outbox.push("req_0123456789abcdef", black_box(&record), &[]));
                     }
                     spent += begun.elapsed();
-                    inbox.each(|_| ());
+                    inbox.each(|_, _| ());
                 }
                 spent
             });

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod beginnings;
 mod blocks;
 mod books;
@@ -46,6 +47,7 @@ mod traces;
 mod tree;
 mod values;
 
+pub use admin::{AdminConfig, TOKEN_MIN};
 pub use books::{AccessLogConfig, LedgerConfig, LogRotate, LogTo};
 pub use bounds::{Limits, Retry, Timeouts};
 pub use capture::CaptureConfig;

@@ -15,6 +15,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::admin::AdminConfig;
 use super::books::{AccessLogConfig, LedgerConfig};
 use super::bounds::{Limits, Retry, Timeouts};
 use super::capture::CaptureConfig;
@@ -90,6 +91,8 @@ pub struct Plan {
     pub access_log: Option<AccessLogConfig>,
     /// Where requests and answers are kept; `None`: nowhere.
     pub capture: Option<CaptureConfig>,
+    /// The live page, and the token for what changes something.
+    pub admin: AdminConfig,
     /// Where spans of exchanges go; `None`: nowhere.
     pub traces: Option<TracesConfig>,
     /// Who gets `/v1/*` requests that name no model.

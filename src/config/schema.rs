@@ -6,6 +6,7 @@
 //! Invariant: the keys asked for in these functions are all the keys there are. `docs/configuration.md` lists
 //! the same ones.
 
+use super::admin::{self, AdminFile};
 use super::blocks::{self, ProviderBlocks};
 use super::books::{self, AccessLogFile, LedgerFile};
 use super::capture::{self, CaptureFile};
@@ -49,6 +50,7 @@ pub(super) struct File {
     pub ledger: LedgerFile,
     pub access_log: Option<AccessLogFile>,
     pub capture: Option<CaptureFile>,
+    pub admin: AdminFile,
     pub traces: TracesFile,
 }
 
@@ -194,6 +196,7 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         ledger: books::ledger(&mut fields, report),
         access_log: books::access_log(&mut fields, report),
         capture: capture::read(&mut fields, report),
+        admin: admin::read(&mut fields, report),
         traces: traces::read(&mut fields, report),
         facts: fields.item("models").map(|item| statics::models(&item, report)).unwrap_or_default(),
         metrics_path: observe::metrics(&mut fields, report),

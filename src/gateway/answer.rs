@@ -84,7 +84,7 @@ pub async fn deliver(
     let Some(mut gather) = exchange.client.gather.take() else { return Ended::Gone };
     gather.reset();
     if gather.own.capacity() == 0 {
-        gather.own = Buf::take(buf::IDLE);
+        gather.own = Buf::take(buf::HEAD);
     }
     let out = gather.own.as_vec();
     respond::status_line(out, reply.status);

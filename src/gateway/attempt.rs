@@ -13,6 +13,7 @@ use super::outbound::{self, Outbound};
 use super::reply::{Content, Reply};
 use super::respond::{self, field};
 use super::route;
+use super::underway::Phase;
 use super::upstream::{Broken, By, Call};
 use super::{answer, relay, stream};
 
@@ -100,7 +101,8 @@ impl Exchange<'_> {
             Ok(call) => call,
             Err(broken) => return broken.into(),
         };
-        call.send(self.client);
+        call.send(self.client, self.state.wish.stream);
+        self.client.core.underway.at(self.state.place, Phase::Waiting, clock::recent_us());
         self.client.hedge_at_us = attempt.hedge_at_us.unwrap_or(u64::MAX);
         let by = self.by_answer(attempt).hedged();
         let (mut reply, read) = loop {
@@ -181,6 +183,7 @@ impl Exchange<'_> {
             sent_us.saturating_sub(self.inbound.complete_us) + clock::now_us().saturating_sub(received_us);
         self.client.notes.told = Told::answer(status, Source::Provider);
         self.client.notes.answering = Some(no);
+        self.client.core.underway.at(self.state.place, Phase::Answering, clock::recent_us());
         self.client.notes.overhead_us = own_us;
         own_us
     }

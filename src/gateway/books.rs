@@ -1,5 +1,5 @@
-//! The thread that writes exchanges down: the ledger of what was spent, the access log, and the spans of traces, which
-//! another thread delivers.
+//! The thread that writes exchanges down: the ledger of what was spent, the access log, the live page's board, and the
+//! spans of traces, which another thread delivers.
 //!
 //! It empties the rings of all cores some times a second, or when one of them is half full, books and logs what was in
 //! them, and commits the ledger about once a second. Cores never wait for it.
@@ -7,13 +7,14 @@
 //! Invariant: what a core pushed before [`Books::stop`] is booked and logged, unless its ring was full.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use crate::config::{AccessLogConfig, LogTo, Plan};
 use crate::meter::Record;
+use crate::meter::board::Board;
 use crate::meter::ledger::{Ledger, Store, day_of};
 use crate::meter::log::{AccessLog, Counts, Output, Rotate};
 use crate::meter::outbox::{Inbox, Outbox, Pushed, outbox};
@@ -80,7 +81,7 @@ pub fn ledger_path(plan: &Plan, state: Option<&Path>) -> Option<PathBuf> {
     plan.ledger.path.clone().or_else(|| state.map(Path::to_owned))
 }
 
-/// Starts the books of `plan` for so many cores; `None` when it wants none. A ledger that cannot be opened is said and
+/// Starts the books of `plan` for so many cores; `None` when nothing wants any. A ledger that cannot be opened is said and
 /// left out: answers are worth more.
 ///
 /// # Errors
@@ -88,6 +89,7 @@ pub fn ledger_path(plan: &Plan, state: Option<&Path>) -> Option<PathBuf> {
 pub fn start(
     plan: &Plan,
     ledger: Option<PathBuf>,
+    board: Option<Arc<Mutex<Board>>>,
     traces: Option<(Tracer, Arc<TraceCounts>)>,
     cores: usize,
 ) -> Result<Option<(Books, Vec<Desk>)>, String> {
@@ -109,7 +111,7 @@ pub fn start(
         Some(config) => Some(open_log(config)?),
         None => None,
     };
-    let every = opened.is_some() || log.is_some();
+    let every = opened.is_some() || log.is_some() || board.is_some();
     if !every && traces.is_none() {
         return Ok(None);
     }
@@ -135,6 +137,7 @@ pub fn start(
             failing: false,
         }),
         log,
+        board,
         tracer,
     };
     let thread =
@@ -195,6 +198,8 @@ struct Writer {
     all_missed: Arc<AtomicU64>,
     kept: Option<Kept>,
     log: Option<AccessLog>,
+    /// What the live page shows.
+    board: Option<Arc<Mutex<Board>>>,
     tracer: Option<Tracer>,
 }
 
@@ -219,9 +224,11 @@ impl Writer {
 
     fn turn(&mut self) {
         let (unix_us, now_us) = (clock::unix_us(), clock::now_us());
-        let Writer { inboxes, missed, all_missed, kept, log, tracer, .. } = self;
+        let Writer { inboxes, missed, all_missed, kept, log, board, tracer, .. } = self;
+        // Held for a turn; the page's thread takes it for moments, and no core ever does.
+        let mut board = board.as_ref().map(|board| board.lock().unwrap_or_else(PoisonError::into_inner));
         for (inbox, missed) in inboxes.iter_mut().zip(missed) {
-            inbox.each(|entry| {
+            inbox.each(|entry, frame| {
                 let ended_us = entry.started_us.saturating_add(entry.duration_us);
                 let ended_unix_us = unix_us.saturating_sub(now_us.saturating_sub(ended_us));
                 if let Some(kept) = kept {
@@ -230,6 +237,9 @@ impl Writer {
                 if let Some(log) = log {
                     log.add(entry, ended_unix_us);
                 }
+                if let Some(board) = &mut board {
+                    board.add(entry, frame, ended_unix_us);
+                }
                 if let Some(tracer) = tracer {
                     tracer.add(entry, ended_unix_us);
                 }
@@ -237,6 +247,9 @@ impl Writer {
             let dropped = inbox.dropped();
             if let Some(kept) = kept {
                 kept.ledger.miss(dropped - *missed, unix_us / 1_000_000);
+            }
+            if let Some(board) = &mut board {
+                board.miss(dropped - *missed);
             }
             all_missed.fetch_add(dropped - *missed, Ordering::Relaxed);
             *missed = dropped;

@@ -21,8 +21,10 @@ use super::captured::CaptureDesk;
 use super::live::Live;
 use super::metrics::Scraper;
 use super::models::ModelList;
+use super::page::Hub;
 use super::stats::Stats;
 use super::task::Roll;
+use super::underway::Underway;
 
 /// The plan as this core serves it. An exchange holds one for as long as it lasts, so that a reload changes
 /// nothing under it.
@@ -77,6 +79,10 @@ pub struct Core {
     pub traces: Cell<Option<Rules>>,
     /// Who writes the metrics page.
     pub scraper: Arc<Scraper>,
+    /// What runs on this core now, for the live page.
+    pub underway: Underway,
+    /// Who serves the live page; `None` when there is none.
+    pub hub: RefCell<Option<Arc<Hub>>>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// Serving or on the way to the end; changed by [`Core::enter`].
@@ -121,6 +127,8 @@ impl Core {
             captures: RefCell::default(),
             traces: Cell::default(),
             scraper,
+            underway: Underway::default(),
+            hub: RefCell::default(),
             connections,
             phase: Cell::new(Phase::Serving),
             roll: Roll::default(),
@@ -210,7 +218,8 @@ pub mod tests {
         let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
         let plan = loader.load_text(text, &|_| None).unwrap();
         let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
-        let scraper = Arc::new(Scraper::new(vec![Arc::default()], "epoll", Default::default()));
+        let scraper =
+            Arc::new(Scraper::new(Arc::default(), vec![Arc::default()], "epoll", Default::default()));
         Core::new(0, Arc::new(live), Resolver::default(), scraper, Arc::default())
     }
 

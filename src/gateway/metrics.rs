@@ -51,8 +51,8 @@ pub(super) struct Job {
 
 impl Scraper {
     /// For a process with these cores.
-    pub fn new(stats: Vec<Arc<Stats>>, driver: &'static str, written: Written) -> Scraper {
-        Scraper { meter: Arc::default(), stats, driver, written, jobs: OnceLock::new() }
+    pub fn new(meter: Arc<Meter>, stats: Vec<Arc<Stats>>, driver: &'static str, written: Written) -> Scraper {
+        Scraper { meter, stats, driver, written, jobs: OnceLock::new() }
     }
 
     /// Has the page written; it comes to `answer`.
@@ -61,7 +61,7 @@ impl Scraper {
             let (jobs, todo) = mpsc::channel::<Job>();
             // Ends with the scraper, which holds the other end. Without a thread every page is an error.
             let _ = std::thread::Builder::new().name("sluice-metrics".to_owned()).spawn(move || {
-                limits::give_way();
+                limits::give_way(19);
                 for job in todo {
                     let page = job.form.write(job.families()).ok();
                     job.answer.send(page);

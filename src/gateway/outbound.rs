@@ -66,7 +66,7 @@ pub fn prepare(
 ) -> Result<Outbound, Unfit> {
     gather.reset();
     if gather.own.capacity() == 0 {
-        gather.own = Buf::take(buf::IDLE);
+        gather.own = Buf::take(buf::HEAD);
     }
     let provider = usize::from(attempt.provider.0);
     let target = &live.plan.providers[provider];

@@ -134,14 +134,29 @@ pub async fn json(client: &mut Client, inbound: &Inbound, status: u16, body: &[u
 
 /// Answers a request with a body of the gateway's own.
 pub async fn page(client: &mut Client, inbound: &Inbound, status: u16, kind: &str, body: &[u8]) -> After {
+    page_with(client, inbound, status, kind, b"", body).await
+}
+
+/// The same with more fields; `extra` is complete field lines. A 304 has no body and no length of one.
+pub async fn page_with(
+    client: &mut Client,
+    inbound: &Inbound,
+    status: u16,
+    kind: &str,
+    extra: &[u8],
+    body: &[u8],
+) -> After {
     client.notes.told = Told::answer(status, Source::Gateway);
     let mut head = Buf::take(buf::IDLE);
     let keep = keeps(client, inbound);
     let out = head.as_vec();
     status_line(out, status);
     field(out, "date", &client.core.date());
-    field(out, "content-type", kind.as_bytes());
-    number_field(out, "content-length", body.len() as u64);
+    if status != 304 {
+        field(out, "content-type", kind.as_bytes());
+        number_field(out, "content-length", body.len() as u64);
+    }
+    out.extend_from_slice(extra);
     connection(out, keep, inbound.minor);
     out.extend_from_slice(b"\r\n");
     if inbound.is_head {
@@ -328,6 +343,7 @@ fn reason(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         402 => "Payment Required",

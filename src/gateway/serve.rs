@@ -25,6 +25,7 @@ use super::captured;
 use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::metrics::Scraper;
+use super::page::{self, Hub};
 use super::stats::Stats;
 use super::traces::{self, TraceThread};
 use super::worker::{self, Message, Start};
@@ -109,6 +110,7 @@ struct Fixed {
     ledger: LedgerConfig,
     access_log: Option<AccessLogConfig>,
     capture: Option<CaptureConfig>,
+    page: bool,
     traces: Option<TracesConfig>,
 }
 
@@ -121,6 +123,7 @@ impl Fixed {
             ledger: plan.ledger.clone(),
             access_log: plan.access_log.clone(),
             capture: plan.capture.clone(),
+            page: plan.admin.page,
             traces: plan.traces.clone(),
         }
     }
@@ -141,6 +144,7 @@ pub struct Running {
     mock: Option<Mock>,
     books: Option<Books>,
     captures: Option<CaptureThread>,
+    hub: Option<Arc<Hub>>,
     traces: Option<TraceThread>,
 }
 
@@ -175,7 +179,21 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let fixed = Fixed::of(&plan);
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
+    let stats: Vec<Arc<Stats>> = (0..listeners.len()).map(|_| Arc::default()).collect();
+    let meter = Arc::default();
+    let hub = live.plan.admin.page.then(|| {
+        let (meter, stats) = (Arc::clone(&meter), stats.clone());
+        let choice = live.plan.driver;
+        Arc::new(Hub::new(page::Beginning {
+            meter,
+            stats,
+            driver: chosen.driver.name(),
+            choice,
+            live: live.clone(),
+        }))
+    });
     let ledger = books::ledger_path(&live.plan, state);
+    let board = hub.as_ref().map(|hub| hub.board());
     // What cannot be sent is said and left out: answers are worth more.
     let traces = live.plan.traces.as_ref().and_then(|config| {
         traces::start(config).map_err(|why| tracing::warn!("nothing is traced: {why}")).ok()
@@ -184,19 +202,19 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let (tracer, traces) = traces.unzip();
     let trace_counts = traces.as_ref().map(|traces| traces.counts.clone());
     let tracer = tracer.zip(trace_counts.clone());
-    let (books, desks) = books::start(&live.plan, ledger, tracer, cores).map_err(ServeError::Plan)?.unzip();
+    let (books, desks) =
+        books::start(&live.plan, ledger, board, tracer, cores).map_err(ServeError::Plan)?.unzip();
     let mut desks = desks.unwrap_or_default().into_iter();
     let (capture_desks, captures) = captured::start(&live.plan, cores).map_err(ServeError::Plan)?.unzip();
     let mut capture_desks = capture_desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
-    let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
     let written = Written {
         missed: books.as_ref().and_then(|books| books.missed.clone()),
         log: books.as_ref().and_then(|books| books.log.clone()),
         captures: captures.as_ref().map(|captures| captures.counts.clone()),
         traces: trace_counts,
     };
-    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name(), written));
+    let scraper = Arc::new(Scraper::new(meter, stats, chosen.driver.name(), written));
     let mut running = Running {
         addr,
         driver: chosen.driver,
@@ -211,6 +229,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         mock,
         books,
         captures,
+        hub: hub.clone(),
         traces,
     };
     let (ready, readiness) = mpsc::channel();
@@ -226,6 +245,7 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
             scraper: scraper.clone(),
             desk: desks.next(),
             captures: capture_desks.next(),
+            hub: hub.clone(),
             rules,
             connections: running.connections.clone(),
             mailbox,
@@ -241,6 +261,9 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         running.threads.push(thread);
     }
     drop(ready);
+    if let Some(hub) = &hub {
+        hub.cores_are(running.senders.clone());
+    }
     for _ in 0..cores {
         // A worker that fails drops its sender; when all have, no readiness comes any more.
         if readiness.recv_timeout(Duration::from_secs(10)).is_err() {
@@ -344,6 +367,9 @@ impl Running {
     /// # Errors
     /// A worker failed; what it said.
     pub fn stop(mut self, limit: Duration) -> std::io::Result<()> {
+        if let Some(hub) = &self.hub {
+            hub.stop();
+        }
         let until_us = clock::now_us() + limit.as_micros() as u64;
         for sender in &self.senders {
             sender.send(Message::Drain { until_us });
@@ -380,6 +406,9 @@ impl Running {
 pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Worker)?;
     let running = start_with(plan, options.ledger.as_deref())?;
+    if let (Some(hub), true) = (&running.hub, options.reload.is_some()) {
+        hub.can_reload();
+    }
     greet(&running);
     let mut drain = Duration::ZERO;
     for signal in signals.forever() {
@@ -412,18 +441,20 @@ pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
 
 fn reload(running: &Running, options: &ServeOptions) {
     let kept = "not reloaded, the old configuration goes on";
-    let said = match options.reload.as_ref().map(|load| load()) {
-        None => format!("{kept}: there is no configuration file to load again"),
-        Some(Err(why)) => format!("{kept}:\n{}", why.trim_end()),
+    let result = match options.reload.as_ref().map(|load| load()) {
+        None => Err(format!("{kept}: there is no configuration file to load again")),
+        Some(Err(why)) => Err(format!("{kept}:\n{}", why.trim_end())),
         Some(Ok(plan)) => match running.reload(plan) {
-            Ok(generation) => {
-                format!("reloaded: plan {generation} serves{}", after_reload(running))
-            }
-            Err(slow @ ServeError::Slow(_)) => slow.to_string(),
-            Err(why) => format!("{kept}: {why}"),
+            Ok(generation) => Ok(format!("reloaded: plan {generation} serves{}", after_reload(running))),
+            Err(slow @ ServeError::Slow(_)) => Err(slow.to_string()),
+            Err(why) => Err(format!("{kept}: {why}")),
         },
     };
+    let (Ok(said) | Err(said)) = &result;
     say(&format!("sluice: {said}"));
+    if let Some(hub) = &running.hub {
+        hub.reloaded(&result);
+    }
 }
 
 /// What a user should know of a plan that took over: what of it needs a restart, and what is odd about it.
@@ -438,6 +469,7 @@ fn after_reload(running: &Running) -> String {
         ("ledger", now.ledger != started.ledger),
         ("access_log", now.access_log != started.access_log),
         ("capture", now.capture != started.capture),
+        ("admin.page", now.page && !started.page),
         ("traces", now.traces != started.traces),
     ] {
         if changed {

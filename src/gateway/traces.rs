@@ -257,7 +257,7 @@ fn resource(config: &TracesConfig) -> Resource {
 
 /// Runs until the queue is closed and empty, or [`END`] after it is told to hurry.
 fn deliver_all(runtime: Runtime, mut delivery: Delivery, hurry: &Notify) {
-    limits::give_way();
+    limits::give_way(19);
     runtime.block_on(async {
         let mut work = pin!(delivery.run());
         let mut late = pin!(async {

@@ -16,11 +16,14 @@
 //!                                              └─ trace::spans::write (side thread) ── the gateway's exporter
 //! ```
 //!
+//! What is booked goes to the [`board`] of the live page as well.
+//!
 //! Invariants: recording takes no lock and no memory once its series exist; a label has a bounded number of values and
 //! a core a bounded number of series, whatever clients send ([`labels`]); token types are disjoint, so their sums are
 //! right; what has no price is counted as such and never as free.
 #![forbid(unsafe_code)]
 
+pub mod board;
 pub mod capture;
 mod cells;
 mod core;

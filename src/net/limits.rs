@@ -20,30 +20,30 @@ pub fn raise_open_files() -> u64 {
     limit.rlim_cur
 }
 
-/// Lets every other thread go first: the calling one gets the processor when no core wants it, or a small share of it.
-/// For side threads with milliseconds of work, which the kernel would otherwise put before a core that has just woken
-/// up. Returns whether the kernel agreed; without it everything works, with longer tails.
-pub fn give_way() -> bool {
-    // SAFETY: no memory is passed. On Linux 0 means the calling thread alone (setpriority(2), under "Notes").
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) == 0 }
+/// Makes this thread, and those that it starts from now on, give way to the others of the process by so many steps of
+/// niceness. For side threads with milliseconds of work, which the kernel would otherwise put before a core that has just
+/// woken up. Returns whether the kernel agreed; without it everything works, with longer tails.
+pub fn give_way(nice: i32) -> bool {
+    // SAFETY: no pointer is passed. On Linux `0` is the calling thread, not the process (setpriority(2), "C library/kernel
+    // differences").
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) == 0 }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_thread_that_gives_way_does_so_for_itself_alone() {
+    fn a_thread_that_gives_way_takes_nobody_with_it_but_those_it_starts() {
         let nice = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            let rest = stat.rsplit_once(')').unwrap().1;
-            rest.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+            let after_name = stat.rsplit_once(')').unwrap().1;
+            after_name.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
         };
         let before = nice();
-        std::thread::spawn(move || {
-            assert!(super::give_way());
-            assert_eq!(nice(), 19);
-        })
-        .join()
-        .unwrap();
+        let spawned = std::thread::spawn(move || {
+            assert!(super::give_way(15));
+            (nice(), std::thread::spawn(nice).join().unwrap())
+        });
+        assert_eq!(spawned.join().unwrap(), (15, 15));
         assert_eq!(nice(), before);
     }
 

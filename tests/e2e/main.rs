@@ -18,6 +18,7 @@ mod framing;
 mod limits;
 mod metrics;
 mod once;
+mod page;
 mod paths;
 mod policies;
 mod process;

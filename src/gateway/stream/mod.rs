@@ -177,6 +177,7 @@ impl Pump<'_, '_> {
                 }
             }
             let batch = self.batch;
+            let failed = batch.error;
             let clean = batch.terminal || (over && self.complete());
             if clean && self.checked && !batch.error {
                 let translated = matches!(self.reader, Reader::Translate(_));
@@ -198,7 +199,7 @@ impl Pump<'_, '_> {
                     None => return self.client_left(),
                 }
             }
-            if batch.error {
+            if failed {
                 let what = if self.garbled { What::BadBody } else { What::StreamError };
                 return self.cut(what).await;
             }
