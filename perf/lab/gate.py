@@ -30,7 +30,7 @@ CORE = {"heads": 2000, "peeks": 400, "answers": 400, "events": 100, "translation
 SOCKET = [
     ("chat 1 KiB", ["closed", "--bytes", 1024], "openai/gpt-4o-mini", 1),
     ("chat 10 KiB", ["closed", "--bytes", 10240], "openai/gpt-4o-mini", 1),
-    ("chat stream, an event of 30", ["streams", "--gap", 2000, "--events", 30], "openai/gpt-4o-mini", 30),
+    ("chat stream, an event of 30", ["streams", "--gap", 10_000, "--events", 30], "openai/gpt-4o-mini", 30),
     ("chat to Anthropic", ["closed", "--bytes", 1024], "anthropic/claude-haiku-4-5", 1),
 ]
 CONFIG = """ledger: off
@@ -80,7 +80,7 @@ def core_instructions(exchanges, folder):
             raise Unfit(f"callgrind of {case}: {done.stderr.strip()[-300:]}")
         return totals(out)
 
-    return {f"core: {case}": (count(case, 2 * times) - count(case, times)) / times for case, times in CORE.items()}
+    return {f"core: {case}": round((count(case, 2 * times) - count(case, times)) / times) for case, times in CORE.items()}
 
 
 def totals(out):
@@ -113,7 +113,7 @@ def load(one, words, connections, requests):
     return got
 
 
-def socket_instructions(binary, folder, upstream):
+def socket_instructions(binary, folder, upstream, only=None):
     valgrind, control = need("valgrind", "valgrind"), need("callgrind_control", "valgrind")
     out = folder / "product.callgrind"
     before = [valgrind, "--tool=callgrind", f"--callgrind-out-file={out}"]
@@ -134,9 +134,9 @@ def socket_instructions(binary, folder, upstream):
         return totals(path)
 
     try:
-        for name, words, model, share in SOCKET:
+        for name, words, model, share in SOCKET[:only]:
             asked = one | {"model": model, "pid": None}
-            requests = 600 if share == 1 else 30
+            requests = 600 if share == 1 else 8
             load(asked, words, 1, requests // 4)
             counts = []
             for _ in range(3):
@@ -144,7 +144,7 @@ def socket_instructions(binary, folder, upstream):
                 load(asked, words, 1, requests)
                 counts.append(dump() / requests / share)
             # The least is the one that the fewest turns of timers fell into.
-            found[f"product: {name}"] = min(counts)
+            found[f"product: {name}"] = round(min(counts))
     finally:
         process.stop(one["child"])
     return found
