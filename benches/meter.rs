@@ -25,6 +25,7 @@ fn tried(reason: Reason, what: What) -> Tried<'static> {
         elapsed_us: 900_000,
         answers: what == What::Answered,
         spend: Spend::default(),
+        server: ("api.anthropic.com", 443),
     }
 }
 
@@ -62,6 +63,7 @@ fn record<'r>(tried: &'r [Tried<'r>], labels: &'r [WhoLabel]) -> Record<'r> {
         tried,
         who,
         labels,
+        trace: None,
     }
 }
 
@@ -100,7 +102,7 @@ fn benches(c: &mut Criterion) {
                         black_box(outbox.push("req_0123456789abcdef", black_box(&record), &[]));
                     }
                     spent += begun.elapsed();
-                    inbox.each(|_| ());
+                    inbox.each(|_, _| ());
                 }
                 spent
             });

@@ -1,7 +1,7 @@
 //! Sluice, an LLM gateway: one local endpoint in front of every model provider.
 //!
 //! The crate is one house; arrows between its rooms only go down this list:
-//! `cli` > `gateway` > `rehearsal` > `net` > `meter` > `policy` > `dialect` > `wire` > `config`.
+//! `cli` > `gateway` > `ui` > `rehearsal` > `net` > `meter` > `policy` > `dialect` > `wire` > `config`.
 //! ARCHITECTURE.md has the life of a request.
 
 pub mod cli;
@@ -12,4 +12,5 @@ pub mod meter;
 pub mod net;
 pub mod policy;
 pub mod rehearsal;
+pub mod ui;
 pub mod wire;

@@ -126,6 +126,23 @@ const MESSAGE: &str =
 
 #[test]
 fn a_request_on_a_kept_connection_allocates_nothing() {
+    allocates_nothing(&[], "");
+}
+
+#[test]
+fn with_traces_on_and_none_sampled_it_still_allocates_nothing() {
+    // Nobody is there: the exporter's thread fails by itself.
+    allocates_nothing(&["traces.endpoint=http://127.0.0.1:1", "traces.sample=0"], "");
+}
+
+#[test]
+fn a_request_that_is_traced_allocates_nothing_on_its_core() {
+    let parent =
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\n";
+    allocates_nothing(&["traces.endpoint=http://127.0.0.1:1"], parent);
+}
+
+fn allocates_nothing(sets: &[&str], headers: &str) {
     const REQUESTS: u64 = 100;
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     each_driver(|driver| {
@@ -134,7 +151,7 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
             "providers:\n  openai: {{keys: [sk-1], base_url: \"http://{0}\"}}\n  anthropic: {{keys: [sk-2], base_url: \"http://{0}\"}}\n",
             mock.addr()
         );
-        let gateway = support::gateway(support::plan(&text, &[], driver, &[]));
+        let gateway = support::gateway(support::plan(&text, &[], driver, sets));
         let worker = worker();
         let mut client = Client::to(gateway.addr());
         let mut figures = Vec::new();
@@ -144,7 +161,7 @@ fn a_request_on_a_kept_connection_allocates_nothing() {
             ("embeddings", "/v1/embeddings", EMBED),
             ("messages", "/v1/messages", MESSAGE),
         ] {
-            let bytes = request(path, "", body);
+            let bytes = request(path, headers, body);
             let mut once = || {
                 client.send(&bytes);
                 let got = client.read();

@@ -11,7 +11,8 @@ fn repository(name: &str) -> String {
 
 fn load(name: &str, text: &str) -> Plan {
     let loader = Loader { file: Some(name.into()), ..Loader::default() };
-    loader.load_text(text, &|_| Some("key".to_owned())).unwrap_or_else(|error| panic!("{error}"))
+    let env = |name: &str| (!name.starts_with("OTEL_")).then(|| "key".to_owned());
+    loader.load_text(text, &env).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -120,6 +121,8 @@ fn the_reference_states_every_default_as_it_is() {
         ("access_log.rotate.bytes", show_bytes(defaults::ACCESS_LOG_BYTES)),
         ("access_log.rotate.keep", defaults::ACCESS_LOG_KEEP.to_string()),
         ("access_log", "off".to_owned()),
+        ("traces.sample", "1".to_owned()),
+        ("traces.timeout", show_ms(defaults::TRACES_TIMEOUT_MS)),
         ("capture", "off".to_owned()),
         ("capture.bytes", show_bytes(defaults::CAPTURE_BYTES)),
         ("idempotency.keep", show_ms(defaults::IDEMPOTENCY_KEEP_MS)),
@@ -159,6 +162,8 @@ fn the_reference_lists_every_key_that_exists() {
             "shape",
             "local/qwen",
             "pipeline",
+            "x-collector",
+            "host",
         ];
         if !own.contains(&name) {
             let named = [format!("`{name}`"), format!(".{name}`"), format!("{name}:")];

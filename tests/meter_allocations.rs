@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use sluice::config::WhoLabel;
 use sluice::dialect::{Api, Usage};
-use sluice::meter::text::{Form, render};
+use sluice::meter::text::{Dialect, render};
 use sluice::meter::{Answered, CoreMeter, Cost, Meter, Outcome, Record, Source, Spend, Tried, WHO_MAX};
 use sluice::policy::{Reason, What};
 
@@ -57,6 +57,7 @@ const TRIED: [Tried<'static>; 1] = [Tried {
     elapsed_us: 500_000,
     answers: true,
     spend: Spend { tokens: 0, reported_nano_usd: 0, estimated_nano_usd: 0, aborted: false },
+    server: ("api.openai.com", 443),
 }];
 
 fn labels() -> [WhoLabel; 3] {
@@ -90,6 +91,7 @@ fn record<'r>(labels: &'r [WhoLabel], pipeline: &'r str, branch: &'r str) -> Rec
         tried: &TRIED,
         who,
         labels,
+        trace: None,
     }
 }
 
@@ -134,7 +136,7 @@ fn a_million_pipelines_are_two_hundred_labels_and_no_more_memory() {
     let (_, held) = allocations(|| attack(1_000..PIPELINES));
     println!("held after {PIPELINES} pipelines: {held} bytes more than after 1000");
     assert_eq!(held, 0);
-    let page = render(meter.families(), Form::Prometheus).unwrap();
+    let page = render(meter.families(), Dialect::Prometheus).unwrap();
     let mut values: Vec<&str> = page
         .lines()
         .filter(|line| line.starts_with("sluice_requests_total"))
@@ -169,7 +171,7 @@ fn many_of_everything_is_bounded_too() {
     attack(&mut core);
     let (count, _) = allocations(|| attack(&mut core));
     assert_eq!(count, 0, "180 pipelines with 180 branches");
-    let page = render(meter.families(), Form::Prometheus).unwrap();
+    let page = render(meter.families(), Dialect::Prometheus).unwrap();
     assert_eq!(sum(&page, "sluice_requests_total", ""), 2.0 * 180.0 * 180.0);
     let rows = page.lines().filter(|line| line.starts_with("sluice_requests_total")).count();
     assert!(rows <= 4096, "{rows}");

@@ -3,9 +3,7 @@
 //! The only file here that reads the process environment again (a reload sees what it holds then) and that
 //! waits for signals.
 
-use std::cell::RefCell;
 use std::io::IsTerminal;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,10 +15,10 @@ use super::StartError;
 use super::gameday::GamedayArgs;
 use super::mock::MockArgs;
 use super::state;
-use crate::config::{ConfigError, Loader, Plan, Severity};
+use crate::config::{Loader, Plan};
 use crate::gateway::{self, ServeOptions};
 use crate::net::driver;
-use crate::rehearsal::gameday::{self, Report, RunningGateway, Setup, Terminal};
+use crate::rehearsal::gameday::{self, Report, Setup, Terminal};
 use crate::rehearsal::{Dialects, Mock, MockOptions, Pacing, Program};
 
 /// Serves `plan` until the process is told to stop; SIGHUP loads the next plan with `loader`.
@@ -38,8 +36,6 @@ pub(super) fn serve(plan: Plan, loader: Loader) -> Result<(), StartError> {
 const INTERRUPTED: i32 = 130;
 /// Signals this close together are one.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
-/// How long a game day's gateway may finish what runs when its clients have left.
-const GAMEDAY_DRAIN: Duration = Duration::from_secs(2);
 
 /// Plays game days against gateways in this process, or against one that runs already. The first SIGINT or SIGTERM ends
 /// the run with the verdicts so far, the second ends the process.
@@ -61,7 +57,8 @@ pub(super) fn gameday(args: &GamedayArgs) -> Result<Report, StartError> {
     };
     let screen = std::io::stderr();
     let in_place = screen.is_terminal();
-    let mut start = |setup: &Setup| gateway_for(setup, args);
+    let workers = args.workers.map(usize::from);
+    let mut start = |setup: &Setup| gateway::gateway_for(setup, args.driver(), workers);
     gameday::run(&options, &mut start, &mut Terminal::new(screen, in_place)).map_err(StartError::Arguments)
 }
 
@@ -79,49 +76,6 @@ fn end_on_signals(stop: Arc<AtomicBool>) -> std::io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// A gateway in this process on a free port.
-fn gateway_for(setup: &Setup, args: &GamedayArgs) -> Result<RunningGateway, String> {
-    let load = |clocks: &[String]| {
-        let loader = Loader {
-            file: Some("gameday.yaml".into()),
-            driver: Some(args.driver()),
-            workers: args.workers.map(usize::from),
-            sets: [&["listen=127.0.0.1:0".to_owned()], clocks].concat(),
-            ..Loader::default()
-        };
-        loader.load_text(&setup.config, &|_| None)
-    };
-    let (plan, scaled) = match load(&setup.clocks) {
-        Ok(plan) => (plan, true),
-        // Warnings about keys in the clear are about keys that open nothing.
-        Err(_) => (load(&[]).map_err(|error| errors_of(&error))?, false),
-    };
-    let gateway = gateway::start(plan).map_err(|error| error.to_string())?;
-    let addr = gateway.addr();
-    let gateway = Rc::new(RefCell::new(Some(gateway)));
-    let running = gateway.clone();
-    let stop = move || {
-        let ended = running.borrow_mut().take().map(|gateway| gateway.stop(GAMEDAY_DRAIN));
-        if let Some(Err(error)) = ended {
-            say(&format!("sluice gameday: the gateway did not stop well: {error}"));
-        }
-    };
-    let status = move || gateway.borrow().as_ref().map_or_else(String::new, breakers);
-    Ok(RunningGateway { addr, stop: Box::new(stop), status: Some(Box::new(status)), scaled })
-}
-
-fn errors_of(error: &ConfigError) -> String {
-    let errors = error.diagnostics.iter().filter(|one| one.severity == Severity::Error);
-    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-/// The breakers of every target that was asked so far.
-fn breakers(gateway: &gateway::Running) -> String {
-    let all = gateway.breakers();
-    let each: Vec<String> = all.iter().map(|(name, view)| format!("{name} {}", view.phase.label())).collect();
-    if each.is_empty() { String::new() } else { format!("breakers: {}", each.join(", ")) }
 }
 
 /// Serves as a mock provider until SIGTERM or SIGINT.

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use super::admin;
 use super::books;
 use super::bounds::{Limits, Timeouts};
 use super::capture;
@@ -28,6 +29,7 @@ use super::reader::Word;
 use super::schema::{File, LimitsFile, TimeoutsFile};
 use super::secret::Secret;
 use super::statics;
+use super::traces;
 
 /// What a plan is compiled with besides the file.
 pub(super) struct Surroundings<'e> {
@@ -60,6 +62,7 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         file.providers.iter().filter_map(|row| provider::compile(row, &common, report)).collect();
     let listen = listen(file.listen.as_ref(), report);
     let client_keys = client_keys(file, report);
+    let admin = admin::compile(&file.admin, &client_keys, report);
     if let (Some(at), true) = (&file.listen, client_keys.is_empty())
         && listen.is_some_and(|listen| !listen.ip().is_loopback())
     {
@@ -99,6 +102,8 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         ledger: books::compile_ledger(&file.ledger, around.directory),
         access_log: file.access_log.as_ref().map(|file| books::compile_access_log(file, around.directory)),
         capture: file.capture.as_ref().map(|file| capture::compile(file, around.directory)),
+        admin,
+        traces: traces::compile(&file.traces, &common.extra_ca, around.env, report),
         retry_cost_nano_usd_per_minute: file.retry_cost_nano_usd_per_minute,
         default_provider: default_provider?,
         mock,

@@ -162,3 +162,5 @@ pub const ACCESS_LOG_BYTES: u64 = 64 << 20;
 pub const CAPTURE_BYTES: u64 = 16 << 10;
 /// Files of the access log that are kept beside the current one.
 pub const ACCESS_LOG_KEEP: u32 = 5;
+/// How long a delivery of spans may take: OTLP's own default.
+pub const TRACES_TIMEOUT_MS: u64 = 10_000;

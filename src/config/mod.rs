@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admin;
 mod beginnings;
 mod blocks;
 mod books;
@@ -42,9 +43,11 @@ mod reader;
 mod schema;
 mod secret;
 mod statics;
+mod traces;
 mod tree;
 mod values;
 
+pub use admin::{AdminConfig, TOKEN_MIN};
 pub use books::{AccessLogConfig, LedgerConfig, LogRotate, LogTo};
 pub use bounds::{Limits, Retry, Timeouts};
 pub use capture::CaptureConfig;
@@ -67,4 +70,5 @@ pub use plan::{
     RouteId, Scheme, Slot, SlotId, Target,
 };
 pub use secret::Secret;
+pub use traces::{TracesConfig, TracesProtocol};
 pub use values::{parse_duration_ms, show_bytes, show_ms};

@@ -136,7 +136,8 @@ pub(super) fn metrics(fields: &mut Fields<'_>, report: &mut Report) -> Option<Bo
 fn path(item: &Item<'_>, report: &mut Report) -> Option<Box<str>> {
     let word = item.word(report)?;
     let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
-    let other = ["/healthz", "/readyz"].contains(&word.text.as_str()) || word.text.starts_with("/v1");
+    let other = ["/healthz", "/readyz", "/favicon.ico"].contains(&word.text.as_str())
+        || ["/v1", "/admin", "/ui"].iter().any(|own| word.text.starts_with(own));
     if !word.text.starts_with('/') || word.text.len() < 2 || !word.text.bytes().all(fine) || other {
         let help = "write a path of its own that begins with a slash, such as /metrics, or `off`";
         report.error(

@@ -15,6 +15,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::admin::AdminConfig;
 use super::books::{AccessLogConfig, LedgerConfig};
 use super::bounds::{Limits, Retry, Timeouts};
 use super::capture::CaptureConfig;
@@ -28,6 +29,7 @@ use super::mechanisms::{
 use super::observe::Who;
 use super::places::Places;
 use super::secret::Secret;
+use super::traces::TracesConfig;
 
 /// Index into [`Plan::providers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +91,10 @@ pub struct Plan {
     pub access_log: Option<AccessLogConfig>,
     /// Where requests and answers are kept; `None`: nowhere.
     pub capture: Option<CaptureConfig>,
+    /// The live page, and the token for what changes something.
+    pub admin: AdminConfig,
+    /// Where spans of exchanges go; `None`: nowhere.
+    pub traces: Option<TracesConfig>,
     /// Who gets `/v1/*` requests that name no model.
     pub default_provider: ProviderId,
     /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.

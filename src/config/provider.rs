@@ -291,7 +291,8 @@ fn retry(file: &ProviderFile, report: &mut Report) -> Retry {
     Retry { max_retries: max_retries.or(base.max_retries), backoff_initial_ms, backoff_max_ms }
 }
 
-fn headers(pairs: &[(Word, Word)], report: &mut Report) -> Vec<(Box<str>, Secret)> {
+/// Header fields with their values, names in lower case.
+pub(super) fn headers(pairs: &[(Word, Word)], report: &mut Report) -> Vec<(Box<str>, Secret)> {
     /// Fields the gateway writes itself; a second one would change how the request is read.
     const OWN: [&str; 10] = [
         "host",
@@ -329,7 +330,7 @@ fn headers(pairs: &[(Word, Word)], report: &mut Report) -> Vec<(Box<str>, Secret
 }
 
 /// Whether `host` is on this machine or on a private network, where plain HTTP is the owner's business.
-fn is_near(host: &str) -> bool {
+pub(super) fn is_near(host: &str) -> bool {
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(own)) => own.is_loopback() || own.is_private() || own.is_link_local(),
         Ok(IpAddr::V6(own)) => own.is_loopback() || own.is_unique_local() || own.is_unicast_link_local(),

@@ -6,6 +6,7 @@
 //! Invariant: the keys asked for in these functions are all the keys there are. `docs/configuration.md` lists
 //! the same ones.
 
+use super::admin::{self, AdminFile};
 use super::blocks::{self, ProviderBlocks};
 use super::books::{self, AccessLogFile, LedgerFile};
 use super::capture::{self, CaptureFile};
@@ -18,6 +19,7 @@ use super::origins;
 use super::plan::{Dialect, DriverChoice};
 use super::reader::{Fields, Item, Word};
 use super::statics::{self, StaticFile, StepFile};
+use super::traces::{self, TracesFile};
 use super::tree::{Node, Value};
 use super::values::Unit;
 
@@ -48,6 +50,8 @@ pub(super) struct File {
     pub ledger: LedgerFile,
     pub access_log: Option<AccessLogFile>,
     pub capture: Option<CaptureFile>,
+    pub admin: AdminFile,
+    pub traces: TracesFile,
 }
 
 /// `timeouts`, at the top level or of a provider; the last four exist at the top level only.
@@ -192,6 +196,8 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         ledger: books::ledger(&mut fields, report),
         access_log: books::access_log(&mut fields, report),
         capture: capture::read(&mut fields, report),
+        admin: admin::read(&mut fields, report),
+        traces: traces::read(&mut fields, report),
         facts: fields.item("models").map(|item| statics::models(&item, report)).unwrap_or_default(),
         metrics_path: observe::metrics(&mut fields, report),
         who: fields.item("who").map(|item| observe::who(&item, report)).unwrap_or_default(),
@@ -382,7 +388,7 @@ fn key(item: &Item<'_>, weighted: bool, report: &mut Report) -> Option<KeyFile> 
 }
 
 /// A mapping of the user's own names to strings.
-fn pairs(item: &Item<'_>, report: &mut Report) -> Vec<(Word, Word)> {
+pub(super) fn pairs(item: &Item<'_>, report: &mut Report) -> Vec<(Word, Word)> {
     let members = item.members(report);
     let mut pairs = Vec::with_capacity(members.len());
     for (name, item) in members {

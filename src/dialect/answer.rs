@@ -8,6 +8,7 @@ use super::json::Cursor;
 use super::usage::{self, ServiceTier, Usage};
 use super::watch::{Finish, of_incomplete, of_status};
 use crate::config::Dialect;
+use crate::wire::Span;
 
 /// What a whole answer tells the gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Answer {
     pub error: bool,
     /// Why the model stopped; the first choice's where there are several.
     pub finish: Option<Finish>,
+    /// Where the name of the model stands in the body.
+    pub model: Span,
     /// The answer calls tools.
     pub tool_calls: bool,
     /// The body is one whole JSON object.
@@ -39,6 +42,11 @@ pub fn inspect_answer(api: Api, dialect: Dialect, body: &[u8]) -> Answer {
             if let Some(input) = cursor.skip().count() {
                 answer.usage = Some(Usage { input, ..Usage::default() });
             }
+        }
+        b"model" => {
+            let name = cursor.skip().content().unwrap_or_default();
+            let at = name.as_ptr().addr().wrapping_sub(body.as_ptr().addr());
+            answer.model = Span::new(at, at.saturating_add(name.len())).unwrap_or_default();
         }
         b"service_tier" => tier = ServiceTier::read(cursor),
         b"error" => answer.error |= !cursor.skip().is_empty(),
@@ -125,6 +133,10 @@ mod tests {
         let chat = inspect_answer(Api::ChatCompletions, Dialect::OpenAi, CHAT.as_bytes());
         assert!(chat.complete && !chat.error && !chat.tool_calls);
         assert_eq!((chat.finish, chat.usage.unwrap().total()), (Some(Finish::Stop), 11));
+        let named = br#"{"id":"x","model":"gpt-4o-mini-2024-07-18","choices":[]}"#;
+        let seen = inspect_answer(Api::ChatCompletions, Dialect::OpenAi, named);
+        assert_eq!(seen.model.of(named), b"gpt-4o-mini-2024-07-18");
+        assert_eq!(chat.model.of(CHAT.as_bytes()), b"");
 
         let message = inspect_answer(Api::Messages, Dialect::Anthropic, MESSAGE.as_bytes());
         assert!(message.complete && !message.error && message.tool_calls);

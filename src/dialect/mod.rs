@@ -14,6 +14,7 @@ pub mod edit;
 pub mod error;
 pub mod head;
 pub mod json;
+mod model_name;
 pub mod models;
 pub mod openai_to_anthropic;
 pub mod text;
@@ -30,6 +31,7 @@ pub use error::{
     render_stream_error,
 };
 pub use head::{anthropic_version, auth_header, forward_request_header, forward_response_header};
+pub use model_name::ModelName;
 pub use models::{ModelEntry, parse_models, render_models};
 pub use translate::{Dropped, TranslateError, TranslateFault};
 pub use usage::{ServiceTier, Usage};

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 
 use crate::config::Plan;
 use crate::dialect::error::GatewayError;
-use crate::dialect::{Api, Usage};
+use crate::dialect::{Api, Finish, ModelName, Usage};
+use crate::meter::trace::Traced;
 use crate::meter::{Answered, Cost, Outcome, Record, Source, Spend, Tried};
 use crate::net::clock;
 use crate::policy::price::{Price, Tokens};
@@ -100,6 +101,10 @@ pub struct Notes {
     pub ended_us: u64,
     /// What the provider reported for the answer.
     pub usage: Option<Usage>,
+    /// Why the model stopped.
+    pub finish: Option<Finish>,
+    /// The model that the answer names.
+    pub model: ModelName,
     /// The answer broke off after some of it was delivered.
     pub truncated: bool,
     /// It is whole, but the client did not take all of it.
@@ -162,13 +167,14 @@ pub fn refused(client: &Client) {
 /// Books a request that was answered, or left, before its chain was looked for.
 pub fn early(client: &Client, inbound: &Inbound) {
     let who = &inbound.plan.live.plan.who;
-    let record = Record {
+    let mut record = Record {
         api: inbound.api,
         client_retries: inbound.client_retries,
         who: inbound.who(),
         labels: &who.labels,
         ..blank(client.notes.told, inbound.started_us, clock::now_us())
     };
+    record.trace = traced(client, inbound, &record);
     client.core.count(client.notes.id.text(), &record, who);
 }
 
@@ -211,7 +217,23 @@ fn blank<'r>(told: Told, started_us: u64, now_us: u64) -> Record<'r> {
         tried: &[],
         who: Default::default(),
         labels: &[],
+        trace: None,
     }
+}
+
+/// What the exchange's trace says, when it is to be sent.
+fn traced<'r>(client: &'r Client, inbound: &Inbound, record: &Record<'_>) -> Option<Traced<'r>> {
+    let (context, rules) = (inbound.trace?, client.core.traces.get()?);
+    if !rules.wants(&context, record) {
+        return None;
+    }
+    let notes = &client.notes;
+    Some(Traced {
+        context,
+        first_content_us: notes.first_content.map(|(at_us, _)| at_us.saturating_sub(inbound.started_us)),
+        finish: notes.finish.map_or("", Finish::label),
+        model: notes.model.text(),
+    })
 }
 
 impl Exchange<'_> {
@@ -251,7 +273,7 @@ impl Exchange<'_> {
         };
         let whole = outcome == Outcome::Ok && state.wish.stream;
         let route = state.route().and_then(|id| plan.routes.get(usize::from(id.0)));
-        let record = Record {
+        let mut record = Record {
             api: inbound.api,
             stream: state.wish.stream,
             outcome,
@@ -275,6 +297,7 @@ impl Exchange<'_> {
             labels: &plan.who.labels,
             ..blank(told, inbound.started_us, now_us)
         };
+        record.trace = traced(self.client, inbound, &record);
         core.count(notes.id.text(), &record, &plan.who);
         captured::end(self.client, capturing, &record);
     }
@@ -310,6 +333,11 @@ impl Exchange<'_> {
         }
     }
 
+    fn server(&self, record: &AttemptRecord) -> (&str, u16) {
+        let provider = self.state.plan.live.plan.providers.get(usize::from(record.provider.0));
+        provider.map_or(("", 0), |provider| (&provider.origin.host, provider.origin.port))
+    }
+
     fn price(&self, record: &AttemptRecord) -> Option<Price> {
         let target = self.state.flight.chain().targets().get(usize::from(record.target))?;
         self.state.plan.policy.try_borrow().ok()?.facts(target.slot).price
@@ -326,6 +354,7 @@ impl Exchange<'_> {
             elapsed_us: record.elapsed_us,
             answers,
             spend: self.spend(no, record, outcome),
+            server: self.server(record),
         }
     }
 

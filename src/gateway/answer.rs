@@ -2,7 +2,7 @@
 //! truncated, empty or false answer is still a failed attempt that another target can make good.
 
 use crate::config::Dialect;
-use crate::dialect;
+use crate::dialect::{self, ModelName};
 use crate::net::gather::Side;
 use crate::net::{Buf, buf, clock};
 use crate::policy::{Attempt, Outcome, Signal, What};
@@ -57,6 +57,9 @@ pub async fn deliver(
         let what = if reply.content == Content::Json { What::Truncated } else { What::BadContentType };
         return Ended::Failed(Signal::Transport(what), None);
     }
+    if exchange.inbound.trace.is_some() {
+        exchange.client.notes.model = ModelName::of(seen.model.of(body.filled()));
+    }
     let body = match &outbound.back {
         None => body,
         Some(back) => {
@@ -74,13 +77,14 @@ pub async fn deliver(
     if exchange.client.rival.is_some() {
         exchange.committed(attempt.no);
     }
+    exchange.client.notes.finish = seen.finish;
     let success = exchange.success(attempt, first_token_us, seen.usage);
     let overhead_us = exchange.answers(attempt.no, reply.status, sent_us, received_us);
     let keep = respond::keeps(exchange.client, exchange.inbound);
     let Some(mut gather) = exchange.client.gather.take() else { return Ended::Gone };
     gather.reset();
     if gather.own.capacity() == 0 {
-        gather.own = Buf::take(buf::IDLE);
+        gather.own = Buf::take(buf::HEAD);
     }
     let out = gather.own.as_vec();
     respond::status_line(out, reply.status);

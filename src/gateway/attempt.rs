@@ -13,6 +13,7 @@ use super::outbound::{self, Outbound};
 use super::reply::{Content, Reply};
 use super::respond::{self, field};
 use super::route;
+use super::underway::Phase;
 use super::upstream::{Broken, By, Call};
 use super::{answer, relay, stream};
 
@@ -85,15 +86,8 @@ impl Exchange<'_> {
                 None => return Ended::Gone,
             };
             let model = self.model_at(attempt);
-            let made = outbound::prepare(
-                &mut gather,
-                self.inbound,
-                &self.state.wish,
-                &plan.live,
-                attempt.provider,
-                attempt.key,
-                model,
-            );
+            let made =
+                outbound::prepare(&mut gather, self.inbound, &self.state.wish, &plan.live, attempt, model);
             self.client.gather = Some(gather);
             made
         };
@@ -107,7 +101,8 @@ impl Exchange<'_> {
             Ok(call) => call,
             Err(broken) => return broken.into(),
         };
-        call.send(self.client);
+        call.send(self.client, self.state.wish.stream);
+        self.client.core.underway.at(self.state.place, Phase::Waiting, clock::recent_us());
         self.client.hedge_at_us = attempt.hedge_at_us.unwrap_or(u64::MAX);
         let by = self.by_answer(attempt).hedged();
         let (mut reply, read) = loop {
@@ -134,6 +129,8 @@ impl Exchange<'_> {
         attempt: &Attempt,
     ) -> Ended {
         let by = self.by_answer(attempt);
+        // Another attempt may have named one before it failed.
+        self.client.notes.model = Default::default();
         match reply.status {
             // The provider gave the idle connection up in the moment in which it was used again: the 408 was not meant
             // for this request (RFC 9110 section 15.5.9).
@@ -186,6 +183,7 @@ impl Exchange<'_> {
             sent_us.saturating_sub(self.inbound.complete_us) + clock::now_us().saturating_sub(received_us);
         self.client.notes.told = Told::answer(status, Source::Provider);
         self.client.notes.answering = Some(no);
+        self.client.core.underway.at(self.state.place, Phase::Answering, clock::recent_us());
         self.client.notes.overhead_us = own_us;
         own_us
     }

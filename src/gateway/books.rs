@@ -1,4 +1,5 @@
-//! The thread that writes exchanges down: the ledger of what was spent, and the access log.
+//! The thread that writes exchanges down: the ledger of what was spent, the access log, the live page's board, and the
+//! spans of traces, which another thread delivers.
 //!
 //! It empties the rings of all cores some times a second, or when one of them is half full, books and logs what was in
 //! them, and commits the ledger about once a second. Cores never wait for it.
@@ -6,17 +7,20 @@
 //! Invariant: what a core pushed before [`Books::stop`] is booked and logged, unless its ring was full.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use crate::config::{AccessLogConfig, LogTo, Plan};
 use crate::meter::Record;
+use crate::meter::board::Board;
 use crate::meter::ledger::{Ledger, Store, day_of};
-use crate::meter::log::{AccessLog, Output, Rotate};
+use crate::meter::log::{AccessLog, Counts, Output, Rotate};
 use crate::meter::outbox::{Inbox, Outbox, Pushed, outbox};
 use crate::net::clock;
+
+use super::traces::{TraceCounts, Tracer};
 
 /// Longest rest between two looks at the rings.
 const REST: Duration = Duration::from_millis(250);
@@ -25,17 +29,25 @@ const COMMIT_US: u64 = 700_000;
 /// How long the end waits for a log that nobody reads.
 const LOG_END: Duration = Duration::from_secs(2);
 
-/// A core's way to the books.
+/// A core's way to the books and traces.
 pub struct Desk {
     outbox: Outbox,
     writer: Thread,
+    /// There is a ledger or a log, which want every exchange; traces want some.
+    every: bool,
+    traces: Arc<TraceCounts>,
 }
 
 impl Desk {
     /// Hands over a finished exchange; see [`Outbox::push`].
     pub fn push(&mut self, id: &str, record: &Record<'_>, dims: &[Box<str>]) {
-        if self.outbox.push(id, record, dims) == Pushed::Half {
-            self.writer.unpark();
+        if !self.every && record.trace.is_none() {
+            return;
+        }
+        match self.outbox.push(id, record, dims) {
+            Pushed::Half => self.writer.unpark(),
+            Pushed::Dropped if record.trace.is_some() => self.traces.drop_spans(1 + record.tried.len()),
+            _ => {}
         }
     }
 }
@@ -53,6 +65,10 @@ pub struct Books {
     thread: JoinHandle<()>,
     /// The ledger's file, when there is one.
     pub ledger: Option<PathBuf>,
+    /// Lines of the access log, when there is one.
+    pub log: Option<Arc<Counts>>,
+    /// Exchanges that did not fit into a ring, when the ledger or the log should have had them.
+    pub missed: Option<Arc<AtomicU64>>,
 }
 
 /// Where the ledger of `plan` is. `state` is the file of whoever runs the gateway, for a plan that names none. A gateway
@@ -65,7 +81,7 @@ pub fn ledger_path(plan: &Plan, state: Option<&Path>) -> Option<PathBuf> {
     plan.ledger.path.clone().or_else(|| state.map(Path::to_owned))
 }
 
-/// Starts the books of `plan` for so many cores; `None` when it wants none. A ledger that cannot be opened is said and
+/// Starts the books of `plan` for so many cores; `None` when nothing wants any. A ledger that cannot be opened is said and
 /// left out: answers are worth more.
 ///
 /// # Errors
@@ -73,6 +89,8 @@ pub fn ledger_path(plan: &Plan, state: Option<&Path>) -> Option<PathBuf> {
 pub fn start(
     plan: &Plan,
     ledger: Option<PathBuf>,
+    board: Option<Arc<Mutex<Board>>>,
+    traces: Option<(Tracer, Arc<TraceCounts>)>,
     cores: usize,
 ) -> Result<Option<(Books, Vec<Desk>)>, String> {
     let now_s = clock::unix_seconds();
@@ -93,16 +111,22 @@ pub fn start(
         Some(config) => Some(open_log(config)?),
         None => None,
     };
-    if opened.is_none() && log.is_none() {
+    let every = opened.is_some() || log.is_some() || board.is_some();
+    if !every && traces.is_none() {
         return Ok(None);
     }
+    let (tracer, counts) = traces.unzip();
+    let counts = counts.unwrap_or_default();
     let path = opened.as_ref().map(|(path, ..)| path.clone());
     let (outboxes, inboxes): (Vec<Outbox>, Vec<Inbox>) = (0..cores).map(|_| outbox()).unzip();
     let orders = Arc::new(Orders::default());
     let keep_days = plan.ledger.keep_days;
+    let (lines, all_missed) = (log.as_ref().map(AccessLog::counts), Arc::new(AtomicU64::new(0)));
+    let told_missed = every.then(|| all_missed.clone());
     let writer = Writer {
         orders: orders.clone(),
         missed: vec![0; inboxes.len()],
+        all_missed,
         inboxes,
         kept: opened.map(|(_, ledger, store)| Kept {
             ledger,
@@ -113,14 +137,16 @@ pub fn start(
             failing: false,
         }),
         log,
+        board,
+        tracer,
     };
-    let thread = std::thread::Builder::new()
-        .name("sluice-books".to_owned())
-        .spawn(move || writer.run())
-        .map_err(|error| format!("the thread of the ledger and the access log cannot start: {error}"))?;
-    let desk = |outbox| Desk { outbox, writer: thread.thread().clone() };
+    let thread =
+        std::thread::Builder::new().name("sluice-books".to_owned()).spawn(move || writer.run()).map_err(
+            |error| format!("the thread of the ledger, the access log and traces cannot start: {error}"),
+        )?;
+    let desk = |outbox| Desk { outbox, writer: thread.thread().clone(), every, traces: counts.clone() };
     let desks = outboxes.into_iter().map(desk).collect();
-    Ok(Some((Books { orders, thread, ledger: path }, desks)))
+    Ok(Some((Books { orders, thread, ledger: path, log: lines, missed: told_missed }, desks)))
 }
 
 fn open_log(config: &AccessLogConfig) -> Result<AccessLog, String> {
@@ -168,8 +194,13 @@ struct Writer {
     inboxes: Vec<Inbox>,
     /// Exchanges that each ring had dropped when it was last looked at.
     missed: Vec<u64>,
+    /// The same of all rings, for the metrics page.
+    all_missed: Arc<AtomicU64>,
     kept: Option<Kept>,
     log: Option<AccessLog>,
+    /// What the live page shows.
+    board: Option<Arc<Mutex<Board>>>,
+    tracer: Option<Tracer>,
 }
 
 impl Writer {
@@ -193,9 +224,11 @@ impl Writer {
 
     fn turn(&mut self) {
         let (unix_us, now_us) = (clock::unix_us(), clock::now_us());
-        let Writer { inboxes, missed, kept, log, .. } = self;
+        let Writer { inboxes, missed, all_missed, kept, log, board, tracer, .. } = self;
+        // Held for a turn; the page's thread takes it for moments, and no core ever does.
+        let mut board = board.as_ref().map(|board| board.lock().unwrap_or_else(PoisonError::into_inner));
         for (inbox, missed) in inboxes.iter_mut().zip(missed) {
-            inbox.each(|entry| {
+            inbox.each(|entry, frame| {
                 let ended_us = entry.started_us.saturating_add(entry.duration_us);
                 let ended_unix_us = unix_us.saturating_sub(now_us.saturating_sub(ended_us));
                 if let Some(kept) = kept {
@@ -204,12 +237,25 @@ impl Writer {
                 if let Some(log) = log {
                     log.add(entry, ended_unix_us);
                 }
+                if let Some(board) = &mut board {
+                    board.add(entry, frame, ended_unix_us);
+                }
+                if let Some(tracer) = tracer {
+                    tracer.add(entry, ended_unix_us);
+                }
             });
             let dropped = inbox.dropped();
             if let Some(kept) = kept {
                 kept.ledger.miss(dropped - *missed, unix_us / 1_000_000);
             }
+            if let Some(board) = &mut board {
+                board.miss(dropped - *missed);
+            }
+            all_missed.fetch_add(dropped - *missed, Ordering::Relaxed);
             *missed = dropped;
+        }
+        if let Some(tracer) = tracer {
+            tracer.flush();
         }
         if let Some(log) = log {
             log.flush();

@@ -178,6 +178,11 @@ impl Client {
         }
     }
 
+    /// What is served from here on keeps its core from nothing: a stream of events has no end of its own.
+    pub fn rest(&mut self) {
+        self.busy = None;
+    }
+
     /// How many bytes to make room for before the next message: what the last one took, within the classes.
     pub fn read_size(&self) -> usize {
         if self.last_len > buf::IDLE { buf::MEDIUM } else { buf::IDLE }
@@ -342,6 +347,19 @@ impl Client {
             return Ok(());
         }
         self.write_by(bytes.len());
+        self.write_before_deadline(bytes).await
+    }
+
+    /// Writes `bytes` to a client that has this long to take them, microseconds.
+    ///
+    /// # Errors
+    /// As [`Client::write_gather`].
+    pub async fn write_within(&mut self, bytes: Buf, limit_us: u64) -> io::Result<()> {
+        self.deadline.set(clock::now_us() + limit_us);
+        self.write_before_deadline(bytes).await
+    }
+
+    async fn write_before_deadline(&mut self, bytes: Buf) -> io::Result<()> {
         self.conn.start_write(bytes);
         let (conn, deadline) = (&mut self.conn, &self.deadline);
         let done = poll_fn(|cx| {

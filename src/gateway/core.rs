@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::config::Who;
 use crate::dialect::date::{HTTP_DATE_LEN, http_date};
+use crate::meter::trace::Rules;
 use crate::meter::{CoreMeter, Record};
 use crate::net::pool::{OriginId, Pool};
 use crate::net::resolver::Resolver;
@@ -20,8 +21,10 @@ use super::captured::CaptureDesk;
 use super::live::Live;
 use super::metrics::Scraper;
 use super::models::ModelList;
+use super::page::Hub;
 use super::stats::Stats;
 use super::task::Roll;
+use super::underway::Underway;
 
 /// The plan as this core serves it. An exchange holds one for as long as it lasts, so that a reload changes
 /// nothing under it.
@@ -68,12 +71,18 @@ pub struct Core {
     pub stats: Arc<Stats>,
     /// Counters of exchanges.
     pub meter: RefCell<CoreMeter>,
-    /// The way to the ledger and the access log; `None` when there is neither.
+    /// The way to the ledger, the access log and traces; `None` when there is none of them.
     pub desk: RefCell<Option<Desk>>,
     /// The way to the captures; `None` when there are none.
     pub captures: RefCell<Option<CaptureDesk>>,
+    /// Which exchanges are traced; `None`: none is.
+    pub traces: Cell<Option<Rules>>,
     /// Who writes the metrics page.
     pub scraper: Arc<Scraper>,
+    /// What runs on this core now, for the live page.
+    pub underway: Underway,
+    /// Who serves the live page; `None` when there is none.
+    pub hub: RefCell<Option<Arc<Hub>>>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// Serving or on the way to the end; changed by [`Core::enter`].
@@ -116,7 +125,10 @@ impl Core {
             meter: RefCell::new(meter),
             desk: RefCell::default(),
             captures: RefCell::default(),
+            traces: Cell::default(),
             scraper,
+            underway: Underway::default(),
+            hub: RefCell::default(),
             connections,
             phase: Cell::new(Phase::Serving),
             roll: Roll::default(),
@@ -139,7 +151,7 @@ impl Core {
         *self.plan.borrow_mut() = plan;
     }
 
-    /// Counts a finished exchange, and has it booked and logged. `id` is the request id that its client was given.
+    /// Counts a finished exchange, and has it booked, logged and traced. `id` is the request id that its client was given.
     pub fn count(&self, id: &str, record: &Record<'_>, who: &Who) {
         // Nothing is awaited while these are borrowed, so they are free.
         if let Ok(mut meter) = self.meter.try_borrow_mut() {
@@ -206,7 +218,8 @@ pub mod tests {
         let loader = Loader { file: Some("test.yaml".into()), ..Loader::default() };
         let plan = loader.load_text(text, &|_| None).unwrap();
         let live = Live::build(plan, 1, None, &TlsConfigs::default()).ok().unwrap();
-        let scraper = Arc::new(Scraper::new(vec![Arc::default()], "epoll"));
+        let scraper =
+            Arc::new(Scraper::new(Arc::default(), vec![Arc::default()], "epoll", Default::default()));
         Core::new(0, Arc::new(live), Resolver::default(), scraper, Arc::default())
     }
 

@@ -16,6 +16,7 @@ use super::configured::{self, Entered};
 use super::failure::Kept;
 use super::inbound::Inbound;
 use super::state::State;
+use super::underway::Phase;
 use super::upstream::Broken;
 use super::{local, once, respond};
 
@@ -135,9 +136,14 @@ impl Drop for Exchange<'_> {
         if self.state.wish.stream {
             self.client.core.stats.streams.sub(1);
         }
+        self.client.core.underway.leave(self.state.place);
         self.account();
         self.client.spare = std::mem::take(&mut self.state.wish.model);
     }
+}
+
+fn waiting(queued: bool) -> Phase {
+    if queued { Phase::Queued } else { Phase::Backoff }
 }
 
 /// What policy wants done, without what is only needed once nothing more can be.
@@ -159,10 +165,19 @@ impl Exchange<'_> {
         }
     }
 
+    /// Lets the live page see an attempt that begins.
+    pub fn show(&self, attempt: &Attempt) {
+        let (underway, place) = (&self.client.core.underway, self.state.place);
+        let model = self.model_at(attempt).unwrap_or(&self.state.wish.model);
+        underway.calls(place, attempt.no + 1, attempt.provider.0, model);
+        underway.at(place, Phase::Connecting, clock::recent_us());
+    }
+
     async fn walk(&mut self) -> After {
         loop {
             match self.next() {
                 Next::Attempt(attempt) => {
+                    self.show(&attempt);
                     if let Some(after) = self.one(&attempt).await {
                         return after;
                     }
@@ -176,6 +191,7 @@ impl Exchange<'_> {
                 Next::Wait { until_us, queued } => {
                     self.client.deadline.set(until_us);
                     let since_us = clock::now_us();
+                    self.client.core.underway.at(self.state.place, waiting(queued), since_us);
                     if self.client.gone_before_deadline().await {
                         self.state.left = true;
                         self.client.core.stats.cancelled.add(1);

@@ -173,7 +173,7 @@ impl Exchange<'_> {
         let keep = respond::keeps(self.client, self.inbound);
         let Some(gather) = self.client.gather.as_mut() else { return After::Cut };
         gather.reset();
-        gather.own = Buf::take(buf::IDLE);
+        gather.own = Buf::take(buf::HEAD);
         let out = gather.own.as_vec();
         respond::status_line(out, kept.status);
         out.extend_from_slice(kept.lines.filled());

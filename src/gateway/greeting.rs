@@ -48,6 +48,9 @@ fn write_greeting(out: &mut String, plan: &Plan, bound: SocketAddr) -> std::fmt:
             writeln!(out, "             Set OPENAI_API_KEY or ANTHROPIC_API_KEY, or write a sluice.yaml.")?;
         }
     }
+    if plan.admin.page {
+        writeln!(out, "  page       {}/", base.trim_end_matches("/v1"))?;
+    }
     write!(out, "  try        curl {base}/chat/completions -H 'content-type: application/json'")?;
     if !plan.client_keys.is_empty() {
         write!(out, " -H \"authorization: Bearer $KEY\"")?;

@@ -3,12 +3,14 @@
 //! The gateway holds paid keys on a loopback port, which any web page that is open in the same machine's browser can
 //! reach. So: a Host that is not ours is refused (DNS rebinding), an Origin that is not allowed is refused, a
 //! cross-site fetch is refused, a POST without a content type that needs a preflight is refused, and no CORS
-//! permission is ever given. Client keys, when the plan has some, are compared in constant time.
+//! permission is ever given. The live page is the one web page whose Origin is ours; its files may be reached by a link
+//! from anywhere, because they hold nothing. Client keys, when the plan has some, are compared in constant time.
 
 use crate::config::Plan;
 use crate::wire::fields::{Fields, Known};
 use crate::wire::head::RequestHead;
 
+use super::page;
 use super::respond::Refusal;
 
 /// Decides by the head alone.
@@ -40,6 +42,7 @@ pub fn admit(
     }
     if let Some(origin) = fields.value(bytes, Known::Origin)
         && !plan.allows_origin(origin)
+        && !page::is_own_origin(plan, fields.value(bytes, Known::Host).unwrap_or_default(), origin)
     {
         return Err(Refusal::new(
             403,
@@ -50,6 +53,7 @@ pub fn admit(
     if let Some(site) = fields.value(bytes, Known::SecFetchSite)
         && !matches!(site, b"same-origin" | b"none")
         && !fields.has(Known::Origin)
+        && !(head.method == b"GET" && plan.admin.page && page::is_shell(path))
     {
         return Err(Refusal::new(403, "cross_site", "requests from other web sites are not served"));
     }
@@ -69,15 +73,15 @@ pub fn admit(
             "send Content-Type: application/json (or multipart/form-data with a client key)",
         ));
     }
-    if !plan.client_keys.is_empty() && !is_open(path) {
+    if !plan.client_keys.is_empty() && !is_open(plan, path) {
         authorise(plan, fields, bytes)?;
     }
     Ok(())
 }
 
-/// Liveness probes carry no credentials.
-fn is_open(path: &[u8]) -> bool {
-    matches!(path, b"/healthz" | b"/readyz")
+/// Liveness probes carry no credentials; the page's files hold no data, and its API looks at its own token.
+fn is_open(plan: &Plan, path: &[u8]) -> bool {
+    matches!(path, b"/healthz" | b"/readyz") || (plan.admin.page && page::is_ours(path))
 }
 
 /// Content types that a web page may send anywhere without asking first (Fetch standard, "CORS-safelisted"), apart

@@ -154,15 +154,8 @@ impl Exchange<'_> {
         let attempt = self.state.flight.hedge(&mut plan.policy.borrow_mut(), clock::now_us())?;
         let mut gather = Box::new(Gather::new(Buf::default(), body));
         let model = self.model_at(&attempt);
-        let made = outbound::prepare(
-            &mut gather,
-            self.inbound,
-            &self.state.wish,
-            &plan.live,
-            attempt.provider,
-            attempt.key,
-            model,
-        );
+        let made =
+            outbound::prepare(&mut gather, self.inbound, &self.state.wish, &plan.live, &attempt, model);
         let outbound = match made {
             Ok(outbound) => outbound,
             Err(unfit) => {
@@ -212,6 +205,7 @@ impl Exchange<'_> {
         let rival = *self.client.rival.take()?;
         let Some(Arrival::Answer(answering)) = rival.arrived else { return None };
         self.committed(rival.attempt.no);
+        self.show(&rival.attempt);
         let Answering { mut call, mut reply, read, mut outbound } = *answering;
         let ended = self.answered(&mut call, &mut reply, read, &mut outbound, &rival.attempt).await;
         self.settle(&rival.attempt, ended)
@@ -245,7 +239,7 @@ async fn try_once(
 ) -> Result<Result<Begun, Refused>, Broken> {
     let by = asking.answer;
     let mut call = connect(party, asking.origin, fresh, asking.connect).await?;
-    call.send(party);
+    call.send(party, asking.stream);
     let (mut reply, mut read) = call.head(party, false, by).await?;
     match (reply.status, asking.stream, reply.content) {
         (200..=299, true, Content::Events) | (200..=299, false, Content::Json | Content::Other) => {}

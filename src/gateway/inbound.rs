@@ -9,6 +9,7 @@ use std::ops::Range;
 use crate::config::Dialect;
 use crate::dialect::{self, Api};
 use crate::meter::Who;
+use crate::meter::trace::{Context, Parent};
 use crate::net::{Buf, buf, clock};
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::fields::{Fields, Known};
@@ -84,6 +85,8 @@ pub struct Inbound {
     pub waits_per_read: bool,
     /// How often the client's SDK has sent this request before, as it says.
     pub client_retries: u8,
+    /// Its place in its trace; `None` where nothing is traced.
+    pub trace: Option<Context>,
     /// Whether the connection may be kept.
     pub keep_alive: bool,
     /// 0 for HTTP/1.0, which knows no chunked bodies.
@@ -284,11 +287,23 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
             forward.push(part);
         }
     };
+    let mut goes_on = false;
+    let trace = core.traces.get().map(|rules| {
+        let parent = parent(fields, bytes);
+        goes_on = parent.is_some();
+        rules.begin(parent, || core.next_id())
+    });
+    // Where the gateway traces, attempts have a `traceparent` of their own, and a state without its parent means nothing.
+    let passes = |known| match known {
+        Known::Traceparent => trace.is_none(),
+        Known::Tracestate => trace.is_none() || goes_on,
+        _ => true,
+    };
     let mut asker = Found::default();
     for field in fields.iter() {
         let name = field.name.of(bytes);
         asker.look(&plan.live.plan.who, name, field.value);
-        if dialect::head::forward_request_header(dialect, name) {
+        if dialect::head::forward_request_header(dialect, name) && passes(field.known) {
             line(name, field.value.of(bytes));
         }
     }
@@ -324,6 +339,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
         deadline_us: deadline(fields, bytes).filter(|_| !outlives).map(|us| started_us + us),
         waits_per_read,
         client_retries: retry_count(fields, bytes),
+        trace,
         keep_alive: framing.keep_alive,
         minor: head.minor,
         is_head: head.method == b"HEAD",
@@ -360,6 +376,12 @@ fn deadline(fields: &Fields, bytes: &[u8]) -> Option<u64> {
     let seconds: f64 = seconds.parse().ok()?;
     // A day is longer than any timeout; it keeps the product in range.
     (seconds > 0.0 && seconds < 86_400.0).then_some((seconds * 1e6) as u64)
+}
+
+/// The trace that the client goes on with. Two parents are none.
+fn parent(fields: &Fields, bytes: &[u8]) -> Option<Parent> {
+    let value = fields.value(bytes, Known::Traceparent)?;
+    if fields.repeated(Known::Traceparent) { None } else { Parent::read(value) }
 }
 
 fn retry_count(fields: &Fields, bytes: &[u8]) -> u8 {

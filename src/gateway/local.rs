@@ -1,4 +1,4 @@
-//! What the gateway answers itself: liveness, readiness, metrics, the list of models.
+//! What the gateway answers itself: liveness, readiness, metrics, the list of models, the live page.
 
 use crate::dialect::error::{ErrorKind, GatewayError};
 use crate::dialect::{Api, models::render_models};
@@ -6,7 +6,7 @@ use crate::dialect::{Api, models::render_models};
 use super::client::{After, Client};
 use super::core::Phase;
 use super::inbound::Inbound;
-use super::{metrics, models, respond};
+use super::{metrics, models, page, respond};
 
 /// Where one model's entry is; what follows is its name.
 pub const MODEL_PATH: &[u8] = b"/v1/models/";
@@ -23,6 +23,7 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
         #[cfg(test)]
         b"/panic" => panic!("a test asked for it"),
         _ if is_get && is_metrics(inbound, path) => Own::Metrics,
+        _ if page::is_ours(path) && has_page(client, inbound) => Own::Page,
         _ if inbound.api == Api::Models => Own::Models,
         _ if is_get && path.starts_with(MODEL_PATH) && path.len() > MODEL_PATH.len() => {
             Own::Model(percent_decoded(&path[MODEL_PATH.len()..]))
@@ -36,6 +37,7 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
         Own::Health => respond::json(client, inbound, 200, b"{\"status\":\"alive\"}\n").await,
         Own::Ready => ready(client, inbound).await,
         Own::Metrics => Box::pin(metrics::page(client, inbound)).await,
+        Own::Page => Box::pin(page::serve(client, inbound)).await,
         Own::Models => {
             let list = models::list(client, &inbound.plan).await;
             let mut body = Vec::with_capacity(4096);
@@ -50,6 +52,11 @@ pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
             respond::error(client, inbound, &GatewayError::new(ErrorKind::NotFound, message), b"").await
         }
     })
+}
+
+/// A page that a reload switched on has nothing to show before a restart.
+fn has_page(client: &Client, inbound: &Inbound) -> bool {
+    inbound.plan.live.plan.admin.page && client.core.hub.borrow().is_some()
 }
 
 fn is_metrics(inbound: &Inbound, path: &[u8]) -> bool {
@@ -77,6 +84,7 @@ enum Own {
     Health,
     Ready,
     Metrics,
+    Page,
     Models,
     Model(String),
     Nothing(String),

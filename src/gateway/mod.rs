@@ -5,6 +5,7 @@
 //!                                      inbound    head and body of one request, bounded
 //!                                      guard      may this request be served at all
 //!                                      local      /healthz, /readyz, /metrics, /v1/models: answered here
+//!                                        page       the live page, its API and its events
 //!                                      once       a repeated request gets the answer that was paid for
 //!                                      exchange   walks the chain that policy gives:
 //!                                        outbound   our own head + the client's body with spans patched
@@ -35,6 +36,8 @@ mod core;
 mod exchange;
 mod failure;
 mod framing;
+mod gamedays;
+mod gauges;
 mod greeting;
 mod guard;
 mod hedge;
@@ -46,6 +49,7 @@ mod metrics;
 mod models;
 mod once;
 mod outbound;
+mod page;
 mod relay;
 mod reply;
 mod respond;
@@ -55,10 +59,14 @@ mod state;
 mod stats;
 mod stream;
 mod task;
+mod traces;
 mod translation;
+mod underway;
 mod upstream;
 mod who;
 mod wish;
 mod worker;
+mod written;
 
+pub use gamedays::gateway_for;
 pub use serve::{Reload, Running, ServeError, ServeOptions, serve, start};

@@ -10,7 +10,7 @@ use crate::dialect::error::GatewayError;
 use crate::dialect::translate::Dropped;
 use crate::net::gather::{Gather, Side};
 use crate::net::{Buf, buf};
-use crate::policy;
+use crate::policy::Attempt;
 use crate::wire::splice::SEGMENTS_MAX;
 
 use super::inbound::Inbound;
@@ -61,20 +61,21 @@ pub fn prepare(
     inbound: &Inbound,
     wish: &Wish,
     live: &Live,
-    provider: policy::ProviderId,
-    key: Option<policy::KeyId>,
+    attempt: &Attempt,
     model: Option<&str>,
 ) -> Result<Outbound, Unfit> {
     gather.reset();
     if gather.own.capacity() == 0 {
-        gather.own = Buf::take(buf::IDLE);
+        gather.own = Buf::take(buf::HEAD);
     }
-    let target = &live.plan.providers[usize::from(provider.0)];
-    let fixed = live.upstreams[usize::from(provider.0)].head(key);
+    let provider = usize::from(attempt.provider.0);
+    let target = &live.plan.providers[provider];
+    let fixed = live.upstreams[provider].head(attempt.key);
     let api = inbound.api.at(target.dialect).ok_or(Unfit::NoEndpoint)?;
     let translated = inbound.dialect != target.dialect && !matches!(inbound.api, Api::Other | Api::Models);
     if translated {
-        return translate(gather, inbound, wish, target.dialect, fixed, &target.base_path, api, model);
+        let own = Own { dialect: target.dialect, fixed, base: &target.base_path, api, no: attempt.no };
+        return translate(gather, inbound, wish, &own, model);
     }
     let body_range = inbound.body();
     let Gather { own, body, .. } = gather;
@@ -93,6 +94,9 @@ pub fn prepare(
     }
     out.extend_from_slice(fixed);
     out.extend_from_slice(inbound.forward());
+    if let Some(trace) = &inbound.trace {
+        trace.push_line(attempt.no, out);
+    }
     let has_body = inbound.body_len > 0 || all.get(inbound.method.clone()) == Some(b"POST");
     if has_body {
         number_field(out, "Content-Length", splice.total_len(inbound.body_len) as u64);
@@ -143,17 +147,36 @@ fn inbound_path(api: Api, path: &[u8]) -> &[u8] {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // the parts of one head and one body; a struct would be built for this call alone
+/// What of a request is the provider's or the attempt's.
+struct Own<'l> {
+    dialect: Dialect,
+    fixed: &'l [u8],
+    base: &'l str,
+    api: Api,
+    no: u8,
+}
+
+/// Appends the fields that say which trace a translated request belongs to.
+fn push_trace(inbound: &Inbound, no: u8, out: &mut Vec<u8>) {
+    for line in inbound.forward().split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        if name.eq_ignore_ascii_case(b"traceparent") || name.eq_ignore_ascii_case(b"tracestate") {
+            out.extend_from_slice(line);
+        }
+    }
+    if let Some(trace) = &inbound.trace {
+        trace.push_line(no, out);
+    }
+}
+
 fn translate(
     gather: &mut Gather,
     inbound: &Inbound,
     wish: &Wish,
-    dialect: Dialect,
-    fixed: &[u8],
-    base: &str,
-    api: Api,
+    target: &Own<'_>,
     model: Option<&str>,
 ) -> Result<Outbound, Unfit> {
+    let Own { dialect, fixed, base, api, no } = *target;
     let Gather { own, body, .. } = gather;
     let client_body = body.filled().get(inbound.body()).unwrap_or_default();
     let mut translated = Buf::take(client_body.len() + client_body.len() / 8 + 256);
@@ -169,6 +192,7 @@ fn translate(
     if dialect == Dialect::Anthropic {
         field(out, "anthropic-version", crate::dialect::head::ANTHROPIC_VERSION.as_bytes());
     }
+    push_trace(inbound, no, out);
     number_field(out, "Content-Length", translated.len() as u64);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(translated.filled());

@@ -1,5 +1,8 @@
 //! What the gateway itself has to say: response heads, refusals, errors in the client's dialect.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use crate::config::Dialect;
 use crate::dialect::error::{ErrorKind, GatewayError, render_error, render_stream_error};
 use crate::dialect::translate::Dropped;
@@ -12,6 +15,9 @@ use crate::wire::chunked::ChunkError;
 use super::account::{RequestId, Told};
 use super::client::{After, Client};
 use super::inbound::Inbound;
+
+/// What is written of a large page before others on the core get their turn, bytes: about ten microseconds of work.
+const PIECE: usize = 32 * 1024;
 
 /// Why a request is not served. Its connection is closed after the answer: what follows on it cannot be trusted, or
 /// was not read.
@@ -128,20 +134,59 @@ pub async fn json(client: &mut Client, inbound: &Inbound, status: u16, body: &[u
 
 /// Answers a request with a body of the gateway's own.
 pub async fn page(client: &mut Client, inbound: &Inbound, status: u16, kind: &str, body: &[u8]) -> After {
+    page_with(client, inbound, status, kind, b"", body).await
+}
+
+/// The same with more fields; `extra` is complete field lines. A 304 has no body and no length of one.
+pub async fn page_with(
+    client: &mut Client,
+    inbound: &Inbound,
+    status: u16,
+    kind: &str,
+    extra: &[u8],
+    body: &[u8],
+) -> After {
     client.notes.told = Told::answer(status, Source::Gateway);
     let mut head = Buf::take(buf::IDLE);
     let keep = keeps(client, inbound);
     let out = head.as_vec();
     status_line(out, status);
     field(out, "date", &client.core.date());
-    field(out, "content-type", kind.as_bytes());
-    number_field(out, "content-length", body.len() as u64);
+    if status != 304 {
+        field(out, "content-type", kind.as_bytes());
+        number_field(out, "content-length", body.len() as u64);
+    }
+    out.extend_from_slice(extra);
     connection(out, keep, inbound.minor);
     out.extend_from_slice(b"\r\n");
-    if !inbound.is_head {
-        out.extend_from_slice(body);
+    if inbound.is_head {
+        return after(client.write(head).await.is_ok(), keep);
     }
-    after(client.write(head).await.is_ok(), keep)
+    let (first, rest) = body.split_at(body.len().min(PIECE));
+    out.extend_from_slice(first);
+    let mut fine = client.write(head).await.is_ok();
+    // A page of metrics can have megabytes, which would hold up every exchange of the core for a millisecond.
+    for piece in rest.chunks(PIECE) {
+        if !fine {
+            break;
+        }
+        others_first().await;
+        fine = client.write(Buf::copy_of(piece)).await.is_ok();
+    }
+    after(fine, keep)
+}
+
+/// Lets whatever else is ready on the core run before it goes on.
+async fn others_first() {
+    let mut asked = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut asked, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Answers a request with an error. `extra` is complete field lines.
@@ -298,6 +343,7 @@ fn reason(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         402 => "Payment Required",

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{AccessLogConfig, CaptureConfig, DriverChoice, LedgerConfig, Plan, Scheme};
+use crate::config::{AccessLogConfig, CaptureConfig, DriverChoice, LedgerConfig, Plan, Scheme, TracesConfig};
 use crate::meter::capture::CaptureThread;
 use crate::net::driver::{self, Driver};
 use crate::net::mailbox::{self, Sender};
@@ -25,8 +25,11 @@ use super::captured;
 use super::greeting::greeting;
 use super::live::{Live, TlsConfigs};
 use super::metrics::Scraper;
+use super::page::{self, Hub};
 use super::stats::Stats;
+use super::traces::{self, TraceThread};
 use super::worker::{self, Message, Start};
+use super::written::Written;
 
 /// How long a reload waits for the cores to take the new plan over; they do between two of their turns, at once.
 const ADOPTION: Duration = Duration::from_secs(5);
@@ -107,6 +110,8 @@ struct Fixed {
     ledger: LedgerConfig,
     access_log: Option<AccessLogConfig>,
     capture: Option<CaptureConfig>,
+    page: bool,
+    traces: Option<TracesConfig>,
 }
 
 impl Fixed {
@@ -118,6 +123,8 @@ impl Fixed {
             ledger: plan.ledger.clone(),
             access_log: plan.access_log.clone(),
             capture: plan.capture.clone(),
+            page: plan.admin.page,
+            traces: plan.traces.clone(),
         }
     }
 }
@@ -137,6 +144,8 @@ pub struct Running {
     mock: Option<Mock>,
     books: Option<Books>,
     captures: Option<CaptureThread>,
+    hub: Option<Arc<Hub>>,
+    traces: Option<TraceThread>,
 }
 
 /// Starts a gateway and returns once every worker serves. It keeps a ledger only where the plan names its file.
@@ -170,14 +179,42 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
     let fixed = Fixed::of(&plan);
     let live = Live::build(plan, cores, None, &tls).map_err(|e| ServeError::Plan(e.to_string()))?;
     let live = Arc::new(live);
+    let stats: Vec<Arc<Stats>> = (0..listeners.len()).map(|_| Arc::default()).collect();
+    let meter = Arc::default();
+    let hub = live.plan.admin.page.then(|| {
+        let (meter, stats) = (Arc::clone(&meter), stats.clone());
+        let choice = live.plan.driver;
+        Arc::new(Hub::new(page::Beginning {
+            meter,
+            stats,
+            driver: chosen.driver.name(),
+            choice,
+            live: live.clone(),
+        }))
+    });
     let ledger = books::ledger_path(&live.plan, state);
-    let (books, desks) = books::start(&live.plan, ledger, cores).map_err(ServeError::Plan)?.unzip();
+    let board = hub.as_ref().map(|hub| hub.board());
+    // What cannot be sent is said and left out: answers are worth more.
+    let traces = live.plan.traces.as_ref().and_then(|config| {
+        traces::start(config).map_err(|why| tracing::warn!("nothing is traced: {why}")).ok()
+    });
+    let rules = live.plan.traces.as_ref().filter(|_| traces.is_some()).map(traces::rules);
+    let (tracer, traces) = traces.unzip();
+    let trace_counts = traces.as_ref().map(|traces| traces.counts.clone());
+    let tracer = tracer.zip(trace_counts.clone());
+    let (books, desks) =
+        books::start(&live.plan, ledger, board, tracer, cores).map_err(ServeError::Plan)?.unzip();
     let mut desks = desks.unwrap_or_default().into_iter();
     let (capture_desks, captures) = captured::start(&live.plan, cores).map_err(ServeError::Plan)?.unzip();
     let mut capture_desks = capture_desks.unwrap_or_default().into_iter();
     let resolver = Resolver::default();
-    let stats = (0..listeners.len()).map(|_| Arc::new(Stats::default())).collect();
-    let scraper = Arc::new(Scraper::new(stats, chosen.driver.name()));
+    let written = Written {
+        missed: books.as_ref().and_then(|books| books.missed.clone()),
+        log: books.as_ref().and_then(|books| books.log.clone()),
+        captures: captures.as_ref().map(|captures| captures.counts.clone()),
+        traces: trace_counts,
+    };
+    let scraper = Arc::new(Scraper::new(meter, stats, chosen.driver.name(), written));
     let mut running = Running {
         addr,
         driver: chosen.driver,
@@ -192,6 +229,8 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         mock,
         books,
         captures,
+        hub: hub.clone(),
+        traces,
     };
     let (ready, readiness) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -206,6 +245,8 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
             scraper: scraper.clone(),
             desk: desks.next(),
             captures: capture_desks.next(),
+            hub: hub.clone(),
+            rules,
             connections: running.connections.clone(),
             mailbox,
             ready: Box::new(move || {
@@ -220,6 +261,9 @@ fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running, ServeErro
         running.threads.push(thread);
     }
     drop(ready);
+    if let Some(hub) = &hub {
+        hub.cores_are(running.senders.clone());
+    }
     for _ in 0..cores {
         // A worker that fails drops its sender; when all have, no readiness comes any more.
         if readiness.recv_timeout(Duration::from_secs(10)).is_err() {
@@ -323,6 +367,9 @@ impl Running {
     /// # Errors
     /// A worker failed; what it said.
     pub fn stop(mut self, limit: Duration) -> std::io::Result<()> {
+        if let Some(hub) = &self.hub {
+            hub.stop();
+        }
         let until_us = clock::now_us() + limit.as_micros() as u64;
         for sender in &self.senders {
             sender.send(Message::Drain { until_us });
@@ -341,6 +388,10 @@ impl Running {
         if let Some(books) = self.books.take() {
             books.stop();
         }
+        // After the books, which make the last spans.
+        if let Some(traces) = self.traces.take() {
+            traces.end();
+        }
         if let Some(captures) = self.captures.take() {
             captures.end(CAPTURES_END);
         }
@@ -355,6 +406,9 @@ impl Running {
 pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(ServeError::Worker)?;
     let running = start_with(plan, options.ledger.as_deref())?;
+    if let (Some(hub), true) = (&running.hub, options.reload.is_some()) {
+        hub.can_reload();
+    }
     greet(&running);
     let mut drain = Duration::ZERO;
     for signal in signals.forever() {
@@ -387,18 +441,20 @@ pub fn serve(plan: Plan, options: &ServeOptions) -> Result<(), ServeError> {
 
 fn reload(running: &Running, options: &ServeOptions) {
     let kept = "not reloaded, the old configuration goes on";
-    let said = match options.reload.as_ref().map(|load| load()) {
-        None => format!("{kept}: there is no configuration file to load again"),
-        Some(Err(why)) => format!("{kept}:\n{}", why.trim_end()),
+    let result = match options.reload.as_ref().map(|load| load()) {
+        None => Err(format!("{kept}: there is no configuration file to load again")),
+        Some(Err(why)) => Err(format!("{kept}:\n{}", why.trim_end())),
         Some(Ok(plan)) => match running.reload(plan) {
-            Ok(generation) => {
-                format!("reloaded: plan {generation} serves{}", after_reload(running))
-            }
-            Err(slow @ ServeError::Slow(_)) => slow.to_string(),
-            Err(why) => format!("{kept}: {why}"),
+            Ok(generation) => Ok(format!("reloaded: plan {generation} serves{}", after_reload(running))),
+            Err(slow @ ServeError::Slow(_)) => Err(slow.to_string()),
+            Err(why) => Err(format!("{kept}: {why}")),
         },
     };
+    let (Ok(said) | Err(said)) = &result;
     say(&format!("sluice: {said}"));
+    if let Some(hub) = &running.hub {
+        hub.reloaded(&result);
+    }
 }
 
 /// What a user should know of a plan that took over: what of it needs a restart, and what is odd about it.
@@ -413,6 +469,8 @@ fn after_reload(running: &Running) -> String {
         ("ledger", now.ledger != started.ledger),
         ("access_log", now.access_log != started.access_log),
         ("capture", now.capture != started.capture),
+        ("admin.page", now.page && !started.page),
+        ("traces", now.traces != started.traces),
     ] {
         if changed {
             said.push_str(&format!("\nsluice: `{name}` is another than at the start; restart to use it"));

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::config;
 use crate::dialect::error::{ErrorKind, GatewayError};
+use crate::net::clock;
 use crate::policy::{self, Ask, Flight};
 
 use super::client::Client;
@@ -11,6 +12,7 @@ use super::core::CorePlan;
 use super::failure::Kept;
 use super::inbound::Inbound;
 use super::route;
+use super::underway::PlaceId;
 use super::wish::{self, Wish};
 
 /// What is known of an exchange, apart from whom it is for.
@@ -33,6 +35,8 @@ pub struct State {
     pub(super) delivered: bool,
     /// The client left before there was one.
     pub(super) left: bool,
+    /// Its place among what runs.
+    pub(super) place: Option<PlaceId>,
     /// What it cost, nano-dollars.
     pub(super) cost_nano_usd: u64,
 }
@@ -84,6 +88,13 @@ impl State {
         if wish.stream {
             client.core.stats.streams.add(1);
         }
+        let place = match config.admin.page {
+            true => {
+                let (asked, who) = (&wish.model, inbound.who());
+                client.core.underway.enter(inbound.started_us, clock::recent_us(), wish.stream, asked, who[0])
+            }
+            false => None,
+        };
         Ok(State {
             wish,
             flight,
@@ -94,6 +105,7 @@ impl State {
             kept: None,
             delivered: false,
             left: false,
+            place,
             cost_nano_usd: 0,
         })
     }

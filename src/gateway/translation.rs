@@ -5,7 +5,7 @@ use crate::dialect::anthropic_to_openai as to_openai;
 use crate::dialect::error::GatewayError;
 use crate::dialect::openai_to_anthropic as to_anthropic;
 use crate::dialect::translate::Dropped;
-use crate::dialect::{Api, EventKind, Usage};
+use crate::dialect::{Api, EventKind, Finish, Usage};
 
 /// What the way back needs to know of a translated request.
 pub enum Back {
@@ -93,6 +93,14 @@ impl StreamTranslator {
         match self {
             StreamTranslator::Chat(t) => t.ended(),
             StreamTranslator::Messages(t) => t.ended(),
+        }
+    }
+
+    /// Why the model stopped, once it said so.
+    pub fn finish_reason(&self) -> Option<Finish> {
+        match self {
+            StreamTranslator::Chat(t) => t.finish_reason(),
+            StreamTranslator::Messages(t) => t.finish_reason(),
         }
     }
 

@@ -140,11 +140,12 @@ impl Call {
         }
     }
 
-    /// Hands the request in the client's gather to the connection.
-    pub fn send<P: Party>(&mut self, party: &mut P) {
+    /// Hands the request in the client's gather to the connection. A stream's answer begins with a head and little else, and
+    /// whoever waits for a first token should not hold the room for a whole answer.
+    pub fn send<P: Party>(&mut self, party: &mut P, stream: bool) {
         let (Some(pooled), Some(gather)) = (self.pooled.as_mut(), party.gather().take()) else { return };
         if !pooled.conn.is_armed() {
-            pooled.conn.arm(Buf::take(buf::STREAM));
+            pooled.conn.arm(Buf::take(if stream { buf::HEAD } else { buf::STREAM }));
         }
         pooled.conn.start_gather(gather);
         self.sending = true;

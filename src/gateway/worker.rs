@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
+use crate::meter::trace::Rules;
 use crate::net::driver::{self, Driver};
 use crate::net::listener::Listener;
 use crate::net::mailbox::Receiver;
@@ -19,7 +20,9 @@ use super::client;
 use super::core::{Core, Phase};
 use super::live::Live;
 use super::metrics::Scraper;
+use super::page::Hub;
 use super::task::{Ended, until};
+use super::underway::Seen;
 
 /// Pause after a failed accept: the process is out of descriptors, and trying at once would only burn the core.
 const ACCEPT_PAUSE_US: u64 = 10_000;
@@ -31,6 +34,13 @@ const OWN_TASKS: usize = 2;
 pub enum Message {
     /// Serve this plan from the next exchange on, and say so.
     Adopt(Arc<Live>, mpsc::Sender<()>),
+    /// Say what runs here.
+    Look {
+        /// The most exchanges to list.
+        most: usize,
+        /// Where to say it.
+        to: mpsc::Sender<(Vec<Seen>, usize)>,
+    },
     /// Stop accepting; finish what runs until then (gateway clock), then end.
     Drain {
         /// When what still runs is cut.
@@ -56,6 +66,10 @@ pub struct Start {
     pub desk: Option<Desk>,
     /// The way to the captures.
     pub captures: Option<CaptureDesk>,
+    /// Who serves the live page.
+    pub hub: Option<Arc<Hub>>,
+    /// Which exchanges are traced; `None`: none is.
+    pub rules: Option<Rules>,
     /// Client connections of the whole process that are open.
     pub connections: Arc<AtomicU64>,
     /// What it is told.
@@ -76,6 +90,8 @@ async fn work(start: Start) -> std::io::Result<()> {
     let core = Rc::new(Core::new(start.index, start.live, start.resolver, start.scraper, start.connections));
     core.desk.replace(start.desk);
     core.captures.replace(start.captures);
+    core.hub.replace(start.hub);
+    core.traces.set(start.rules);
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));
@@ -90,6 +106,11 @@ async fn work(start: Start) -> std::io::Result<()> {
                 told.adopt(live);
                 // Who asked may have given up waiting.
                 let _ = adopted.send(());
+                ControlFlow::Continue(())
+            }
+            Message::Look { most, to } => {
+                // Who asked may have given up waiting.
+                let _ = to.send(told.underway.look(most));
                 ControlFlow::Continue(())
             }
             Message::Drain { until_us } => {

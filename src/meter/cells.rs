@@ -3,7 +3,10 @@
 //! Each cell has one writer, so a relaxed load and store is an exact increment without a locked instruction. A reader
 //! may see one cell before and another after an exchange that ends just then; each by itself is always right.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::native::Shape;
 
 /// One number of one core.
 #[derive(Debug, Default)]
@@ -35,38 +38,46 @@ impl Cell {
 }
 
 /// How many values fell into each of some ranges, and their sum. One writer, as [`Cell`].
+///
+/// The same values twice: by the classic ranges that every Prometheus understands, and by the native ones ([`native`]),
+/// whose cells are made with the first value, since most histograms of a series never get one.
+///
+/// [`native`]: super::native
 #[derive(Debug)]
 pub struct Histogram {
-    /// Upper ends of the ranges, included, ascending; a last range without an end follows.
-    bounds: &'static [u64],
+    shape: &'static Shape,
+    /// By classic range; a last one without an end follows those of the shape.
     counts: Box<[Cell]>,
     sum: Cell,
+    native: OnceLock<Box<[Cell]>>,
 }
 
 impl Histogram {
-    /// Nothing counted yet. `bounds` ascend, in the unit of the values.
-    pub fn new(bounds: &'static [u64]) -> Histogram {
+    /// Nothing counted yet.
+    pub fn new(shape: &'static Shape) -> Histogram {
         Histogram {
-            bounds,
-            counts: (0..=bounds.len()).map(|_| Cell::default()).collect(),
+            shape,
+            counts: cells(shape.bounds.len() + 1),
             sum: Cell::default(),
+            native: OnceLock::new(),
         }
     }
 
     /// Counts one value. Only the owning core calls this.
     #[inline]
     pub fn observe(&self, value: u64) {
-        let at = self.bounds.iter().take_while(|bound| value > **bound).count();
+        let at = self.shape.bounds.iter().take_while(|bound| value > **bound).count();
         self.counts[at].add(1);
         self.sum.add(value);
+        self.native.get_or_init(|| cells(self.shape.cells()))[self.shape.cell(value)].add(1);
     }
 
-    /// Upper ends of the ranges.
-    pub fn bounds(&self) -> &'static [u64] {
-        self.bounds
+    /// How its values are told apart.
+    pub fn shape(&self) -> &'static Shape {
+        self.shape
     }
 
-    /// Values in each range, the one without an end last.
+    /// Values in each classic range, the one without an end last.
     pub fn counts(&self) -> impl Iterator<Item = u64> + '_ {
         self.counts.iter().map(Cell::get)
     }
@@ -75,6 +86,15 @@ impl Histogram {
     pub fn sum(&self) -> u64 {
         self.sum.get()
     }
+
+    /// Values of zero, then those in each native range; nothing before the first value.
+    pub fn native(&self) -> &[Cell] {
+        self.native.get().map_or(&[], |cells| cells)
+    }
+}
+
+fn cells(n: usize) -> Box<[Cell]> {
+    (0..n).map(|_| Cell::default()).collect()
 }
 
 #[cfg(test)]
@@ -83,11 +103,15 @@ mod tests {
 
     #[test]
     fn a_value_at_a_bound_belongs_to_its_range_and_one_past_it_to_the_next() {
-        let histogram = Histogram::new(&[10, 20]);
+        const SHAPE: Shape = Shape { bounds: &[10, 20], unit: 1.0, octaves: (-1, 10) };
+        let histogram = Histogram::new(&SHAPE);
+        assert!(histogram.native().is_empty(), "nothing is taken before there is a value");
         for value in [0, 10, 11, 20, 21, 1000] {
             histogram.observe(value);
         }
         assert_eq!(histogram.counts().collect::<Vec<_>>(), [2, 2, 2]);
         assert_eq!(histogram.sum(), 1062);
+        let native = |value| histogram.native()[SHAPE.cell(value)].get();
+        assert_eq!([0, 10, 11, 20, 21, 1000].map(native), [1; 6]);
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::cells::Cell;
 use super::labels::{EMPTY, Lookup, MODEL_BYTES_MAX, OTHER, Table, VALUE_BYTES_MAX, fit};
-use super::record::{Cost, Outcome, Record, Tried};
+use super::record::{Answered, Cost, Outcome, Record, Tried};
 use super::series::{
     self, Asked, AskedCells, COMBINATION, Combination, CoreSeries, Finder, MODEL, Meter, NAMED, PROVIDER,
-    ROUTE, SERIES, Timed, TimedCells, Tries, TriesCells,
+    ROUTE, SERIES, SERIES_MAX, TIMED_MAX, Timed, TimedCells, Tries, TriesCells,
 };
 use crate::config::WhoLabel;
 
@@ -68,10 +68,10 @@ impl CoreMeter {
             code: always(series::CODE),
             named: Vec::new(),
             combinations: Lookup::default(),
-            asked: Finder::default(),
-            timed: Finder::default(),
-            tries: Finder::default(),
-            refused: Finder::default(),
+            asked: Finder::new(SERIES_MAX),
+            timed: Finder::new(TIMED_MAX),
+            tries: Finder::new(SERIES_MAX),
+            refused: Finder::new(SERIES_MAX),
             meter,
         }
     }
@@ -85,96 +85,82 @@ impl CoreMeter {
 
     /// Counts one finished exchange. Takes no memory and no lock once everything it names has been met.
     pub fn record(&mut self, r: &Record<'_>) {
-        let series = self.series.clone();
-        let once = &series.once;
-        let route = self.route.number(r.route, MODEL_BYTES_MAX, &once.overflow);
-        // A name that no provider knows takes no place from one that some provider does.
-        let asked = match r.outcome {
-            Outcome::Rejected | Outcome::ClientError => {
-                self.model.met.known(&self.model.table, fit(r.asked, MODEL_BYTES_MAX)).unwrap_or(EMPTY)
-            }
-            _ => self.model.number(r.asked, MODEL_BYTES_MAX, &once.overflow),
+        let series = &*self.series;
+        let (once, overflow) = (&series.once, &series.once.overflow);
+        let who = who_of(&mut self.named, &mut self.combinations, &self.meter, r, overflow);
+        let route = self.route.number(r.route, MODEL_BYTES_MAX, overflow);
+        let asked = model_of(&mut self.model, r.asked, r.outcome, overflow);
+        let mut target = |by: Answered<'_>| {
+            let provider = self.provider.number(by.provider, MODEL_BYTES_MAX, overflow);
+            (provider, model_of(&mut self.model, by.model, r.outcome, overflow))
         };
-        let (provider, model) = match r.answered {
-            Some(by) => self.target(by.provider, by.model, r.outcome),
-            None => (EMPTY, EMPTY),
-        };
-        let who = self.who(r, &once.overflow);
-        let key = Asked {
-            route,
-            asked,
-            provider,
-            model,
-            status: r.status,
-            who,
-            outcome: r.outcome as u8,
-            stream: r.stream,
-        };
+        let answered = r.answered.map(|by| (by, target(by)));
+        let (provider, model) = answered.map_or((EMPTY, EMPTY), |(_, numbers)| numbers);
+        let (stream, outcome) = (r.stream, r.outcome as u8);
+        let key = Asked { route, asked, provider, model, status: r.status, who, outcome, stream };
         let (cells, full) = self.asked.of(key, &series.asked);
         once.overflow[SERIES].add(u64::from(full));
         count(cells, r);
+        if r.queued_us > 0 {
+            once.queue_wait.observe(r.queued_us);
+        }
         // How long a refusal takes says nothing about answers.
         if r.outcome == Outcome::Rejected {
-            self.refuse(r);
+            let code = self.code.number(r.code, VALUE_BYTES_MAX, overflow);
+            self.refused.of(code, &series.refused).0.add(1);
             return;
         }
-        let (cells, full) =
-            self.timed.of(Timed { route, asked, provider, model, stream: r.stream }, &series.timed);
+        let (cells, full) = self.timed.of(Timed { route, asked, provider, model, stream }, &series.timed);
         once.overflow[SERIES].add(u64::from(full));
         measure(cells, r);
         for tried in r.tried {
-            let (provider, model) = match r.answered {
-                Some(by) if by.provider == tried.target.provider && by.model == tried.target.model => {
-                    (provider, model)
-                }
-                _ => self.target(tried.target.provider, tried.target.model, r.outcome),
-            };
+            let (by, of) = (tried.target, answered.filter(|(by, _)| same(by, &tried.target)));
+            let (provider, model) = of.map_or_else(|| target(by), |(_, numbers)| numbers);
             let key = Tries { provider, model, how: Some((tried.reason, tried.what)) };
             let (cells, full) = self.tries.of(key, &series.tries);
             once.overflow[SERIES].add(u64::from(full));
             attempt(cells, tried);
         }
-        if r.queued_us > 0 {
-            once.queue_wait.observe(r.queued_us);
-        }
     }
+}
 
-    fn refuse(&mut self, r: &Record<'_>) {
-        let code = self.code.number(r.code, VALUE_BYTES_MAX, &self.series.once.overflow);
-        self.refused.of(code, &self.series.refused).0.add(1);
-        if r.queued_us > 0 {
-            self.series.once.queue_wait.observe(r.queued_us);
-        }
-    }
+fn same(one: &Answered<'_>, other: &Answered<'_>) -> bool {
+    one.provider == other.provider && one.model == other.model
+}
 
-    fn target(&mut self, provider: &str, model: &str, outcome: Outcome) -> (u16, u16) {
-        let overflow = &self.series.once.overflow;
-        let provider = self.provider.number(provider, MODEL_BYTES_MAX, overflow);
-        let model = match outcome {
-            Outcome::Rejected | Outcome::ClientError => {
-                self.model.met.known(&self.model.table, fit(model, MODEL_BYTES_MAX)).unwrap_or(EMPTY)
-            }
-            _ => self.model.number(model, MODEL_BYTES_MAX, overflow),
-        };
-        (provider, model)
+/// The number of a model. A name that no provider knows takes no place from one that some provider does.
+#[inline]
+fn model_of(models: &mut Dimension, name: &str, outcome: Outcome, overflow: &[Cell]) -> u16 {
+    match outcome {
+        Outcome::Rejected | Outcome::ClientError => {
+            models.met.known(&models.table, fit(name, MODEL_BYTES_MAX)).unwrap_or(EMPTY)
+        }
+        _ => models.number(name, MODEL_BYTES_MAX, overflow),
     }
+}
 
-    /// The number of the combination of labels that says who asked.
-    fn who(&mut self, r: &Record<'_>, overflow: &[Cell]) -> u16 {
-        let mut combination = Combination::default();
-        for (label, slot) in r.labels.iter().zip(&mut combination.0) {
-            let value = r.who.get(usize::from(label.at)).copied().unwrap_or_default();
-            let Some(dimension) = dimension(&mut self.named, &self.meter, label) else { continue };
-            *slot = Combination::pair(dimension.at, dimension.number(value, VALUE_BYTES_MAX, overflow));
-        }
-        if combination.0[0] == 0 {
-            return EMPTY;
-        }
-        self.combinations.number(&self.meter.combinations, &combination).unwrap_or_else(|| {
-            overflow[COMBINATION].add(1);
-            OTHER
-        })
+/// The number of the combination of labels that says who asked.
+#[inline]
+fn who_of(
+    named: &mut Vec<(Box<str>, Option<Dimension>)>,
+    combinations: &mut Lookup<Combination>,
+    meter: &Meter,
+    r: &Record<'_>,
+    overflow: &[Cell],
+) -> u16 {
+    let mut combination = Combination::default();
+    for (label, slot) in r.labels.iter().zip(&mut combination.0) {
+        let value = r.who.get(usize::from(label.at)).copied().unwrap_or_default();
+        let Some(dimension) = dimension(named, meter, label) else { continue };
+        *slot = Combination::pair(dimension.at, dimension.number(value, VALUE_BYTES_MAX, overflow));
     }
+    if combination.0[0] == 0 {
+        return EMPTY;
+    }
+    combinations.number(&meter.combinations, &combination).unwrap_or_else(|| {
+        overflow[COMBINATION].add(1);
+        OTHER
+    })
 }
 
 /// The dimension of a label, made when the core first meets it.

@@ -9,6 +9,8 @@ use crate::config::WhoLabel;
 use crate::dialect::{Api, Usage};
 use crate::policy::{Fault, Reason, What};
 
+use super::trace::Traced;
+
 /// Values that say who asked: pipeline, step, team, then up to eight declared dimensions.
 pub const WHO_MAX: usize = 3 + crate::config::DIMS_MAX;
 
@@ -110,6 +112,8 @@ pub struct Tried<'r> {
     pub answers: bool,
     /// What it used up for nothing.
     pub spend: Spend,
+    /// Where the provider is: host and port.
+    pub server: (&'r str, u16),
 }
 
 /// Who asked, as the request's headers said: pipeline, step, team, then the declared dimensions in the plan's order. An
@@ -165,4 +169,6 @@ pub struct Record<'r> {
     pub who: Who<'r>,
     /// Which of that the plan makes labels.
     pub labels: &'r [WhoLabel],
+    /// What its trace says, when that is to be sent.
+    pub trace: Option<Traced<'r>>,
 }

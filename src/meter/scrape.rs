@@ -4,77 +4,15 @@
 //! apart are added up here, so a core keeps one set of cells for several families.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use super::cells::{Cell, Histogram};
+use super::cells::Cell;
+use super::family::{Family, Labels, Sums};
 use super::labels::OTHER;
 use super::record::Outcome;
 use super::series::{
     Asked, AskedCells, CODE, Combination, MODEL, Meter, NAMED, PROVIDER, ROUTE, TOKEN_TYPES, TimedCells,
 };
 use crate::policy::{Reason, What};
-
-/// Names and values of labels.
-pub type Labels = Vec<(Cow<'static, str>, String)>;
-
-/// The type of a family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// How values are spread over ranges.
-    Histogram,
-}
-
-/// The value of one row.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// A count.
-    Count(u64),
-    /// A measure.
-    Number(f64),
-    /// Values by range.
-    Spread {
-        /// Upper ends, in the unit of the family.
-        bounds: Vec<f64>,
-        /// Values in each range, the one without an end last.
-        counts: Vec<u64>,
-        /// Their sum.
-        sum: f64,
-    },
-}
-
-/// All rows of one name.
-#[derive(Clone, Debug)]
-pub struct Family {
-    /// In full, with `_total` where it is a counter.
-    pub name: &'static str,
-    /// Its type.
-    pub kind: Kind,
-    /// One sentence.
-    pub help: &'static str,
-    /// The rows.
-    pub rows: Vec<(Labels, Value)>,
-}
-
-impl Family {
-    /// One without rows.
-    pub fn new(name: &'static str, kind: Kind, help: &'static str) -> Family {
-        Family { name, kind, help, rows: Vec::new() }
-    }
-
-    /// Adds a row.
-    pub fn push(&mut self, labels: Labels, value: Value) {
-        self.rows.push((labels, value));
-    }
-
-    /// One with one row without labels.
-    pub fn single(name: &'static str, kind: Kind, help: &'static str, value: Value) -> Family {
-        Family { rows: vec![(Vec::new(), value)], ..Family::new(name, kind, help) }
-    }
-}
 
 /// Names of all numbers, copied once a scrape.
 struct Names {
@@ -118,60 +56,6 @@ impl Names {
 fn stream(on: bool) -> (Cow<'static, str>, String) {
     ("stream".into(), on.to_string())
 }
-
-/// Rows with the same labels, added up.
-#[derive(Default)]
-struct Sums(BTreeMap<Labels, Value>);
-
-impl Sums {
-    fn count(&mut self, labels: Labels, n: u64) {
-        match self.0.entry(labels).or_insert(Value::Count(0)) {
-            Value::Count(sum) => *sum += n,
-            Value::Number(_) | Value::Spread { .. } => {}
-        }
-    }
-
-    /// Values of `unit` a second, or a token.
-    fn spread(&mut self, labels: Labels, histogram: &Histogram, unit: f64) {
-        let empty = || Value::Spread {
-            bounds: histogram.bounds().iter().map(|bound| *bound as f64 / unit).collect(),
-            counts: vec![0; histogram.bounds().len() + 1],
-            sum: 0.0,
-        };
-        if histogram.counts().all(|n| n == 0) {
-            return;
-        }
-        if let Value::Spread { counts, sum, .. } = self.0.entry(labels).or_insert_with(empty) {
-            counts.iter_mut().zip(histogram.counts()).for_each(|(all, n)| *all += n);
-            *sum += histogram.sum() as f64 / unit;
-        }
-    }
-
-    fn family(self, name: &'static str, kind: Kind, help: &'static str) -> Family {
-        Family { rows: self.0.into_iter().collect(), ..Family::new(name, kind, help) }
-    }
-
-    fn counter(self, name: &'static str, help: &'static str) -> Family {
-        self.family(name, Kind::Counter, help)
-    }
-
-    fn histogram(self, name: &'static str, help: &'static str) -> Family {
-        self.family(name, Kind::Histogram, help)
-    }
-
-    /// Nano-dollars as dollars. A `f64` has them exactly up to nine million dollars.
-    fn dollars(self, name: &'static str, help: &'static str) -> Family {
-        let mut family = self.counter(name, help);
-        for (_, value) in &mut family.rows {
-            if let Value::Count(nano_usd) = value {
-                *value = Value::Number(*nano_usd as f64 / 1e9);
-            }
-        }
-        family
-    }
-}
-
-const MICROS: f64 = 1e6;
 
 impl Meter {
     /// Everything that exchanges have filled, over all cores.
@@ -250,13 +134,13 @@ impl Meter {
                 let route = names.route(key.route);
                 let asked = names.model(key.asked);
                 let labels = vec![asked, names.provider(key.provider), route.clone(), stream(key.stream)];
-                duration.spread(labels, &cells.duration, MICROS);
-                overhead.spread(vec![route, stream(key.stream)], &cells.overhead, MICROS);
-                first.spread(target(), &cells.first_token, MICROS);
-                per_token.spread(target(), &cells.per_token, MICROS);
+                duration.spread(labels, &cells.duration);
+                overhead.spread(vec![route, stream(key.stream)], &cells.overhead);
+                first.spread(target(), &cells.first_token);
+                per_token.spread(target(), &cells.per_token);
                 for (of, histogram) in [("input", tokens_in), ("output", tokens_out)] {
                     let labels = [target(), vec![("type".into(), of.to_owned())]].concat();
-                    tokens.spread(labels, histogram, 1.0);
+                    tokens.spread(labels, histogram);
                 }
                 if cells.truncated.get() > 0 {
                     truncated.count(vec![names.provider(key.provider)], cells.truncated.get());
@@ -352,7 +236,7 @@ impl Meter {
             for (dimension, cell) in names.values.iter().zip(&core.once.overflow) {
                 overflow.count(vec![("dimension".into(), dimension.0.to_string())], Cell::get(cell));
             }
-            queue.spread(Vec::new(), &core.once.queue_wait, MICROS);
+            queue.spread(Vec::new(), &core.once.queue_wait);
         }
         [
             refused.counter("sluice_rejected_total", "Requests turned away without asking a provider"),

@@ -5,9 +5,9 @@
 //! and nothing else.
 //!
 //! Which cells go together follows from what has to be told apart: money and tokens by who asked ([`Asked`]), times by
-//! target ([`Timed`]), attempts by their result ([`Tries`]). Times by who asked would be 80 cells for each of them.
+//! target ([`Timed`]), attempts by their result ([`Tries`]). Times by who asked would be a thousand cells for each of them.
 //!
-//! Limits: [`SERIES_MAX`] series of a kind on a core; what is past it is added to one series that is `other` in every
+//! Limits: [`SERIES_MAX`] series of a kind on a core, [`TIMED_MAX`] of times; what is past it is added to one series that is `other` in every
 //! label, and counted. Combinations of who asked have [`COMBINATIONS_MAX`] numbers in the process.
 
 use std::collections::HashMap;
@@ -18,11 +18,15 @@ use foldhash::fast::RandomState;
 
 use super::cells::{Cell, Histogram};
 use super::labels::{Table, VALUES_MAX};
+use super::shapes::{DURATION, FIRST_TOKEN, OVERHEAD, PER_TOKEN, QUEUE, TOKENS};
 use crate::config::defaults;
 use crate::policy::{Reason, What};
 
 /// Series of one kind on one core. 200 pipelines with 20 models each fit four times over.
 pub const SERIES_MAX: usize = 16_384;
+/// Series of times on one core. Each takes up to 10 KiB for its histograms, so that there are fewer of them: 40 MiB when
+/// somebody asks for 200 models through 20 routes.
+pub const TIMED_MAX: usize = 4_096;
 /// Combinations of label values that say who asked.
 pub const COMBINATIONS_MAX: usize = 4_096;
 /// Labels that say who asked, at most.
@@ -47,41 +51,6 @@ pub const NAMED: usize = 6;
 
 /// Names of the dimensions that there always are, for the count of what did not fit.
 pub const ALWAYS: [&str; NAMED] = ["route", "model", "provider", "reason", "combination", "series"];
-
-/// Seconds of a request, in microseconds.
-pub const DURATION_US: [u64; 16] = [
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_000_000,
-    5_000_000,
-    10_000_000,
-    30_000_000,
-    60_000_000,
-    120_000_000,
-    300_000_000,
-    600_000_000,
-];
-/// The gateway's own time, microseconds.
-pub const OVERHEAD_US: [u64; 11] = [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000];
-/// To the first token, microseconds.
-pub const FIRST_TOKEN_US: [u64; 12] = [
-    20_000, 50_000, 100_000, 200_000, 400_000, 800_000, 1_500_000, 3_000_000, 6_000_000, 12_000_000,
-    30_000_000, 60_000_000,
-];
-/// For each further token, microseconds.
-pub const PER_TOKEN_US: [u64; 11] =
-    [1_000, 2_500, 5_000, 10_000, 20_000, 40_000, 80_000, 150_000, 300_000, 600_000, 1_000_000];
-/// Tokens of a request.
-pub const TOKENS: [u64; 12] =
-    [1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304];
-/// Waiting for a place, microseconds. The default bound of the wait is 100 ms.
-pub const QUEUE_US: [u64; 9] = [1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000];
 
 /// Token types, disjoint, in the order of [`AskedCells::tokens`].
 pub const TOKEN_TYPES: [&str; 5] =
@@ -144,10 +113,10 @@ pub struct TimedCells {
 impl Default for TimedCells {
     fn default() -> Self {
         TimedCells {
-            duration: Histogram::new(&DURATION_US),
-            overhead: Histogram::new(&OVERHEAD_US),
-            first_token: Histogram::new(&FIRST_TOKEN_US),
-            per_token: Histogram::new(&PER_TOKEN_US),
+            duration: Histogram::new(&DURATION),
+            overhead: Histogram::new(&OVERHEAD),
+            first_token: Histogram::new(&FIRST_TOKEN),
+            per_token: Histogram::new(&PER_TOKEN),
             tokens_in: Histogram::new(&TOKENS),
             tokens_out: Histogram::new(&TOKENS),
             truncated: Cell::default(),
@@ -184,7 +153,7 @@ pub struct Once {
 
 impl Default for Once {
     fn default() -> Self {
-        Once { queue_wait: Histogram::new(&QUEUE_US), overflow: std::array::from_fn(|_| Cell::default()) }
+        Once { queue_wait: Histogram::new(&QUEUE), overflow: std::array::from_fn(|_| Cell::default()) }
     }
 }
 
@@ -215,11 +184,13 @@ impl<K: Copy, S> Shelf<K, S> {
 pub struct Finder<K, S> {
     places: HashMap<K, u32, RandomState>,
     series: Vec<Arc<S>>,
+    max: usize,
 }
 
-impl<K, S> Default for Finder<K, S> {
-    fn default() -> Self {
-        Finder { places: HashMap::default(), series: Vec::new() }
+impl<K, S> Finder<K, S> {
+    /// One without series, for at most `max`.
+    pub fn new(max: usize) -> Self {
+        Finder { places: HashMap::default(), series: Vec::new(), max }
     }
 }
 
@@ -235,7 +206,7 @@ impl<K: Copy + Eq + Hash + Default, S: Default> Finder<K, S> {
 
     #[cold]
     fn make(&mut self, key: K, shelf: &Shelf<K, S>) -> (&S, bool) {
-        let full = self.series.len() >= SERIES_MAX;
+        let full = self.series.len() >= self.max;
         let key = if full { K::default() } else { key };
         let place = match self.places.get(&key) {
             Some(place) => *place as usize,

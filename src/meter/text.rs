@@ -1,4 +1,4 @@
-//! The metrics page: families as text, in the form that the reader asks for.
+//! The metrics page as text.
 //!
 //! The text is that of `prometheus-client`, which writes OpenMetrics 1.0. The older Prometheus text format (0.0.4) names
 //! a counter with its `_total` in HELP and TYPE too, and knows neither UNIT nor the end mark; that is all the difference
@@ -12,48 +12,29 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::scrape::{Family, Kind, Value};
+use super::family::{Family, Kind, Value};
 
 /// A text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum Dialect {
     /// Prometheus text format 0.0.4, which every reader understands.
     Prometheus,
     /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-impl Form {
-    /// What an `Accept` header asks for: OpenMetrics when it is named there, as Prometheus does when it wants it.
-    pub fn wanted(accept: &[u8]) -> Form {
-        let name = b"application/openmetrics-text";
-        match accept.windows(name.len()).any(|part| part.eq_ignore_ascii_case(name)) {
-            true => Form::OpenMetrics,
-            false => Form::Prometheus,
-        }
-    }
-
-    /// The media type of the answer.
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Form::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-            Form::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        }
-    }
-}
-
 /// Writes families as text; empty ones are left out.
 ///
 /// # Errors
 /// Never in practice: a `String` takes everything.
-pub fn render(families: Vec<Family>, form: Form) -> Result<String, fmt::Error> {
+pub fn render(families: Vec<Family>, dialect: Dialect) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Page(families)));
     let mut text = String::with_capacity(64 * 1024);
     encode_registry(&mut text, &registry)?;
-    match form {
-        Form::OpenMetrics => encode_eof(&mut text)?,
-        Form::Prometheus => text = older(&text),
+    match dialect {
+        Dialect::OpenMetrics => encode_eof(&mut text)?,
+        Dialect::Prometheus => text = older(&text),
     }
     Ok(text)
 }
@@ -116,7 +97,7 @@ fn row(kind: Kind, to: &mut MetricEncoder<'_>, value: &Value) -> Result<(), fmt:
         (Kind::Counter, Value::Number(n)) => to.encode_counter::<NoLabelSet, _, u64>(n, None),
         (_, Value::Count(n)) => to.encode_gauge(n),
         (_, Value::Number(n)) => to.encode_gauge(n),
-        (_, Value::Spread { bounds, counts, sum }) => {
+        (_, Value::Spread { bounds, counts, sum, .. }) => {
             let ends = bounds.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = ends.zip(counts.iter().copied()).collect();
             to.encode_histogram::<NoLabelSet>(*sum, counts.iter().sum(), &buckets, None)
@@ -126,6 +107,7 @@ fn row(kind: Kind, to: &mut MetricEncoder<'_>, value: &Value) -> Result<(), fmt:
 
 #[cfg(test)]
 mod tests {
+    use super::super::native::Native;
     use super::*;
 
     fn families() -> Vec<Family> {
@@ -134,14 +116,19 @@ mod tests {
         let mut level = Family::new("x_level", Kind::Gauge, "A level.");
         level.push(Vec::new(), Value::Number(0.5));
         let mut spread = Family::new("x_seconds", Kind::Histogram, "Times.");
-        let value = Value::Spread { bounds: vec![0.005, 1.0], counts: vec![1, 0, 2], sum: 9.25 };
+        let value = Value::Spread {
+            bounds: vec![0.005, 1.0],
+            counts: vec![1, 0, 2],
+            sum: 9.25,
+            native: Native::default(),
+        };
         spread.push(vec![("of".into(), "x".to_owned())], value);
         vec![count, level, Family::new("x_none", Kind::Gauge, "Nothing."), spread]
     }
 
     #[test]
     fn the_older_form_names_counters_in_full() {
-        let text = render(families(), Form::Prometheus).unwrap();
+        let text = render(families(), Dialect::Prometheus).unwrap();
         let expected = "# HELP x_things_total Things.\n# TYPE x_things_total counter\n\
             x_things_total{kind=\"a\\\"b\\\\c\\nd\"} 3\n\
             # HELP x_level A level.\n# TYPE x_level gauge\nx_level 0.5\n\
@@ -154,17 +141,8 @@ mod tests {
 
     #[test]
     fn openmetrics_has_its_end_mark_and_its_names() {
-        let text = render(families(), Form::OpenMetrics).unwrap();
+        let text = render(families(), Dialect::OpenMetrics).unwrap();
         assert!(text.contains("# TYPE x_things counter\nx_things_total{"), "{text}");
         assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn the_reader_gets_the_form_it_asks_for() {
-        let prometheus = b"application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4";
-        assert_eq!(Form::wanted(prometheus), Form::OpenMetrics);
-        for other in [&b""[..], b"*/*", b"text/plain;version=0.0.4"] {
-            assert_eq!(Form::wanted(other), Form::Prometheus);
-        }
     }
 }

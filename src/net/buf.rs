@@ -18,6 +18,8 @@ use std::ops::Range;
 pub const TINY: usize = 128;
 /// Field lines that are kept of a head, and reads of a stream whose events are small.
 pub const SMALL: usize = 512;
+/// A head as the gateway writes it, and the first read of a stream: a provider's head and its first events.
+pub const HEAD: usize = 1024;
 /// What a connection holds while it waits: the heads that SDKs send are 310 to 655 bytes, so a head with a
 /// short prompt still arrives in one read.
 pub const IDLE: usize = 2 * 1024;
@@ -28,9 +30,9 @@ pub const MEDIUM: usize = 16 * 1024;
 /// Reads of big bodies; below 64 KiB the number of system calls dominates (measured in research on big bodies).
 pub const LARGE: usize = 64 * 1024;
 
-const CLASSES: [usize; 7] = [TINY, SMALL, 2 * SMALL, IDLE, STREAM, MEDIUM, LARGE];
-/// Free buffers kept per class and core: at most 1 MiB of each, which is 512 waiting connections or 16 big bodies.
-const KEPT_BYTES: usize = 1024 * 1024;
+const CLASSES: [usize; 7] = [TINY, SMALL, HEAD, IDLE, STREAM, MEDIUM, LARGE];
+/// Free buffers kept per class and core: at most 512 KiB of each, which is 256 requests or 8 big bodies at once.
+const KEPT_BYTES: usize = 512 * 1024;
 
 /// The class above `size`, for a read that was filled; at most `most`.
 pub fn larger(size: usize, most: usize) -> usize {

@@ -64,8 +64,8 @@ impl Flight {
         pass: Pass,
     ) -> Result<Live, Refusal> {
         let target = self.target(index);
-        let known = target.context_tokens > 0 && self.window_failed > 0;
-        if known && target.context_tokens <= self.window_failed {
+        // An unknown window, 0, is tried.
+        if target.context_tokens > 0 && target.context_tokens <= self.window_failed {
             return Err(hard(SkipReason::WindowTooSmall, None));
         }
         let eligible = self.keys_now(core, index, now_us)?;

@@ -268,7 +268,22 @@ pub(crate) fn usefulness(failure: &Failure) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::{ErrorKind, Signal, attribute};
     use super::*;
+    use proptest::prelude::*;
+
+    fn record(target: u8, what: Option<What>) -> AttemptRecord {
+        AttemptRecord {
+            provider: ProviderId(0),
+            key: None,
+            target,
+            reason: Reason::First,
+            what,
+            fault: None,
+            started_us: 0,
+            elapsed_us: 0,
+        }
+    }
 
     #[test]
     fn a_target_that_is_passed_over_twice_tells_its_last_reason() {
@@ -287,16 +302,7 @@ mod tests {
     #[test]
     fn seventeenth_attempt_has_no_place() {
         let mut attempts = Attempts::new();
-        let record = AttemptRecord {
-            provider: ProviderId(0),
-            key: None,
-            target: 0,
-            reason: Reason::First,
-            what: None,
-            fault: None,
-            started_us: 0,
-            elapsed_us: 0,
-        };
+        let record = record(0, None);
         for no in 0..ATTEMPTS_MAX as u8 {
             assert!(!attempts.is_full());
             assert_eq!(attempts.push(record), Some(no));
@@ -304,5 +310,84 @@ mod tests {
         assert!(attempts.is_full());
         assert_eq!(attempts.push(record), None);
         assert_eq!(attempts.iter().count(), ATTEMPTS_MAX);
+    }
+
+    #[test]
+    fn what_the_caller_can_act_on_is_shown_before_what_only_the_operator_can_fix() {
+        let refused = |status, kind| attribute(Signal::Status { status, kind, retry_after_us: None });
+        let shown_first = [
+            refused(422, ErrorKind::Unknown),
+            refused(400, ErrorKind::ContextLength),
+            refused(429, ErrorKind::Unknown),
+            refused(503, ErrorKind::Unknown),
+            attribute(Signal::Transport(What::Connect)),
+            attribute(Signal::Transport(What::Check)),
+            refused(402, ErrorKind::Unknown),
+            refused(401, ErrorKind::Unknown),
+            refused(404, ErrorKind::ModelNotFound),
+            attribute(Signal::Transport(What::Timeout(super::super::fault::TimeoutKind::Deadline))),
+        ];
+        let scores: Vec<u8> = shown_first.iter().map(usefulness).collect();
+        assert!(scores.windows(2).all(|pair| pair[0] > pair[1]), "{scores:?}");
+    }
+
+    #[test]
+    fn an_error_shows_the_failure_that_was_picked_and_none_when_nothing_was_tried() {
+        let nothing = GiveUp {
+            cause: Cause::Unavailable,
+            best: None,
+            attempts: Attempts::new(),
+            skips: Skips::default(),
+            retry_after_us: None,
+            should_retry: None,
+        };
+        assert!(nothing.attempts.is_empty() && nothing.best().is_none());
+        let mut attempts = Attempts::new();
+        attempts.push(record(0, Some(What::Connect)));
+        attempts.push(record(1, Some(What::Status(503))));
+        let tried = GiveUp { best: Some(1), attempts, ..nothing };
+        assert!(!tried.attempts.is_empty());
+        assert_eq!(tried.best().and_then(AttemptRecord::status), Some(503));
+        assert_eq!(tried.attempts.record(0).and_then(AttemptRecord::status), None, "nothing was answered");
+    }
+
+    #[test]
+    fn reasons_have_stable_words() {
+        let reasons = [Reason::First, Reason::Retry, Reason::Fallback, Reason::Hedge].map(Reason::label);
+        assert_eq!(reasons, ["first", "retry", "fallback", "hedge"]);
+        let skips = SkipReason::ALL.map(SkipReason::label);
+        let words = [
+            "keys_cooling",
+            "no_key",
+            "breaker_open",
+            "retry_budget",
+            "retry_cost",
+            "deadline",
+            "full",
+            "context_window",
+        ];
+        assert_eq!(skips, words);
+        let places = SkipReason::ALL.map(|reason| reason as usize);
+        assert_eq!(places, [0, 1, 2, 3, 4, 5, 6, 7], "counters are kept by place");
+    }
+
+    proptest! {
+        #[test]
+        fn everything_tried_is_kept_in_order(targets in prop::collection::vec(any::<u8>(), 0..24)) {
+            let mut attempts = Attempts::new();
+            for (no, &target) in targets.iter().enumerate() {
+                let place = (no < ATTEMPTS_MAX).then_some(no as u8);
+                prop_assert_eq!(attempts.push(record(target, None)), place);
+                if let Some(own) = place.and_then(|place| attempts.record_mut(place)) {
+                    own.elapsed_us = no as u64 + 1;
+                }
+            }
+            let kept = &targets[..targets.len().min(ATTEMPTS_MAX)];
+            prop_assert_eq!(attempts.len(), kept.len());
+            let seen: Vec<_> = attempts.iter().map(|a| (a.target, a.elapsed_us)).collect();
+            let expected: Vec<_> = kept.iter().zip(1..).map(|(&target, elapsed)| (target, elapsed)).collect();
+            prop_assert_eq!(seen, expected);
+            prop_assert!(attempts.record(kept.len() as u8).is_none() && attempts.record_mut(200).is_none());
+        }
     }
 }

@@ -184,6 +184,26 @@ mod tests {
     }
 
     #[test]
+    fn equals_that_are_equally_fast_share_equally() {
+        let counts = firsts(Balance::PeakEwma, &[1, 1, 1], &[], 9_000);
+        assert!(counts.iter().all(|count| (2_850..3_150).contains(count)), "{counts:?}");
+        let counts = firsts(Balance::PeakEwma, &[1, 1], &[], 4_000);
+        assert!(counts.iter().all(|count| (1_900..2_100).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn the_fastest_of_three_is_not_asked_for_everything() {
+        let mut loads = [Load::new(), Load::new(), Load::new()];
+        (0..3).for_each(|n| loads[n].sample(100 * S, (n as u64 + 1) * 100_000));
+        let counts = firsts(Balance::PeakEwma, &[1, 1, 1], &loads, 9_000);
+        assert!(
+            (5_800..6_200).contains(&counts[0]),
+            "it is one of two drawn, two times of three: {counts:?}"
+        );
+        assert_eq!(counts[2], 0, "the slowest never is the faster of two");
+    }
+
+    #[test]
     fn fast_refusals_do_not_attract_load() {
         let mut loads = [Load::new(), Load::new()];
         loads[0].sample(99 * S, 500_000);

@@ -269,6 +269,15 @@ impl Breaker {
         true
     }
 
+    /// Closes it at a person's word, whatever it knows: what it learnt is forgotten, and a probe that is out settles nothing.
+    pub fn reset(&self, now_us: u64) {
+        let mut seen = Word(self.word.load(Ordering::Acquire));
+        while seen.phase() != Phase::Closed && !self.swap(seen, Word::new(Phase::Closed, 0, now_us)) {
+            seen = Word(self.word.load(Ordering::Acquire));
+        }
+        self.streak.store(0, Ordering::Relaxed);
+    }
+
     /// Takes the one probe; `None` when another request was faster. The lease ends at `lease_until_us`.
     pub fn claim_probe(&self, now_us: u64, lease_until_us: u64) -> Option<ProbeTicket> {
         let seen = Word(self.word.load(Ordering::Acquire));

@@ -165,6 +165,53 @@ fn one_probe_goes_through_and_its_success_lets_traffic_ramp_up() {
 }
 
 #[test]
+fn a_probe_that_is_answered_slowly_finds_the_target_still_slow() {
+    let mut b = Bench::new();
+    b.settings.slow_call_us = Some(5 * S);
+    let due = b.trip(S);
+    let ticket = b.breaker.claim_probe(due, due + 8 * S);
+    let slow = Verdict::Works { first_token_us: 5 * S + 1 };
+    assert_eq!(b.say_on(0, due + 6 * S, due, ticket, slow), Some(Trip::Probe));
+    assert!(matches!(b.door(due + 6 * S), Door::Shut(_)));
+}
+
+#[test]
+fn a_success_in_the_middle_of_the_ramp_lets_no_more_through() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    let ticket = b.breaker.claim_probe(due, due + S);
+    b.say_on(0, due, due, ticket, Verdict::Works { first_token_us: 1 });
+    b.work(due + 10 * S - 1);
+    let view = b.breaker.view(due + 10 * S - 1);
+    assert_eq!((view.phase, view.at_us, view.trips), (Phase::Ramping, due, 1));
+    assert_eq!(b.door(due + 5 * S), Door::Ajar(500));
+}
+
+#[test]
+fn without_one_slow_call_no_share_of_them_opens_it() {
+    let mut b = Bench::new();
+    (b.settings.slow_call_us, b.settings.slow_percent) = (Some(5 * S), 0);
+    for _ in 0..30 {
+        assert_eq!(b.work(S), None);
+    }
+    assert_eq!(b.fail(S), None);
+    assert_eq!(b.say(S, Verdict::Works { first_token_us: 6 * S }), Some(Trip::Slow));
+}
+
+#[test]
+fn a_call_that_began_as_the_ramp_did_counts() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    let ticket = b.breaker.claim_probe(due, due + S);
+    b.say_on(0, due, due, ticket, Verdict::Works { first_token_us: 1 });
+    let say = |b: &mut Bench, started| {
+        (0..3).find_map(|_| b.say_on(0, due + S, started, None, Verdict::Fails { tokens: 1 }))
+    };
+    assert_eq!(say(&mut b, due - 1), None, "a straggler of the outage");
+    assert_eq!(say(&mut b, due), Some(Trip::Share));
+}
+
+#[test]
 fn failed_probes_double_the_wait_up_to_thirty_seconds() {
     let mut b = Bench::new();
     let mut now = b.trip(S);
@@ -303,6 +350,26 @@ fn a_probe_holds_the_door_although_its_lease_was_over_before_it_began() {
     assert_eq!(b.door(now + 1), Door::Shut(now + 2), "what the first says late settles nothing");
     b.say_on(0, now + 1, now + 1, Some(second), Verdict::Works { first_token_us: 1 });
     assert!(matches!(b.door(now + 1), Door::Ajar(_)));
+}
+
+#[test]
+fn a_person_can_close_it_and_what_was_out_then_says_nothing_any_more() {
+    let mut b = Bench::new();
+    let due = b.trip(S);
+    b.breaker.reset(2 * S);
+    assert_eq!(b.door(2 * S), Door::Open);
+    for _ in 0..4 {
+        assert_eq!(b.fail(3 * S), None, "the streak of before is forgotten");
+    }
+    b.work(3 * S);
+    b.trip(due);
+    let due = due + 31 * S;
+    let probe = b.breaker.claim_probe(due, due + S).expect("it is due");
+    b.breaker.reset(due);
+    assert_eq!(b.say_on(0, due + 1, due, Some(probe), Verdict::Fails { tokens: 1 }), None);
+    assert_eq!(b.door(due + 1), Door::Open);
+    b.breaker.reset(due + 2);
+    assert_eq!(b.breaker.view(due + 2).phase, Phase::Closed);
 }
 
 #[test]

@@ -147,6 +147,7 @@ impl Walked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_chain_holds_sixteen_targets_and_refuses_the_seventeenth() {
@@ -158,5 +159,25 @@ mod tests {
         assert_eq!(chain.len(), CHAIN_MAX);
         let slots: Vec<u16> = chain.targets().iter().map(|t| t.slot.0).collect();
         assert_eq!(slots, (0..16).collect::<Vec<u16>>());
+    }
+
+    proptest! {
+        #[test]
+        fn a_chain_keeps_the_first_sixteen_targets_in_the_order_of_the_file(
+            slots in prop::collection::vec(any::<u16>(), 0..24),
+        ) {
+            let targets: Vec<_> = slots.iter().map(|&slot| TargetRef::new(ProviderId(0), SlotId(slot))).collect();
+            let chain = Chain::of(PolicyId(3), &targets);
+            let kept = slots.len().min(CHAIN_MAX);
+            prop_assert_eq!((chain.len(), chain.is_empty(), chain.policy), (kept, kept == 0, PolicyId(3)));
+            let seen: Vec<_> = chain.targets().iter().map(|t| (t.slot.0, t.place)).collect();
+            let expected: Vec<_> = slots.iter().copied().zip(0..).take(kept).collect();
+            prop_assert_eq!(seen, expected);
+            let mut walked = Walked::from(&chain);
+            walked.targets_mut().reverse();
+            prop_assert_eq!((walked.len(), walked.is_empty(), walked.policy), (kept, kept == 0, PolicyId(3)));
+            let places: Vec<u8> = walked.targets().iter().map(|t| t.place).collect();
+            prop_assert_eq!(places, (0..kept as u8).rev().collect::<Vec<_>>(), "a place stays with its target");
+        }
     }
 }

@@ -218,6 +218,27 @@ mod tests {
     }
 
     #[test]
+    fn refusals_have_stable_words() {
+        use Refused::{LowConfidence, NoMatch, NotJson, Schema, TooShort, Unfinished};
+        let words = [Unfinished, TooShort, NotJson, Schema, NoMatch, LowConfidence].map(Refused::label);
+        assert_eq!(words, ["finish_reason", "min_length", "json", "json_schema", "regex", "confidence"]);
+    }
+
+    #[test]
+    fn only_a_route_with_checks_buffers_its_streams() {
+        let file = "
+providers: {openai: {keys: [env.A]}}
+fallbacks:
+  - {model: strict, targets: [openai/a, openai/b], checks: [json]}
+  - {model: plain, targets: [openai/a, openai/b]}
+";
+        let loader = crate::config::Loader { file: Some("t.yaml".into()), ..Default::default() };
+        let plan = loader.load_text(file, &|_| Some("key".to_owned())).unwrap();
+        let empty: Vec<bool> = Checks::of_plan(&plan).iter().map(Checks::is_empty).collect();
+        assert_eq!(empty, [true, false, true], "chains without a route, then the routes in order");
+    }
+
+    #[test]
     fn an_answer_that_calls_tools_has_no_text_to_judge() {
         for spec in [Check::Json, Check::MinLength(10), Check::regex("x").unwrap()] {
             assert_eq!(judge(spec, Finish::Tools, ""), Ok(()));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::super::price::{Prices, Rates};
 use super::super::{Ask, Flight, KeyId, Outcome, ProviderId, Shared, StaticId, Step, Success};
 use super::*;
@@ -85,6 +87,8 @@ fn cells_are_carried_over_a_reload_that_keeps_the_providers() {
     assert!(settings(&TWO.replace("0.7", "0.5")).fits_cells_of(&now));
     assert!(!settings(&TWO.replace("env.C", "env.D")).fits_cells_of(&now));
     assert!(!settings("providers: {openai: {keys: [{value: env.A}]}}").fits_cells_of(&now));
+    let renamed = TWO.replace("openai", "mistral");
+    assert!(!settings(&renamed).fits_cells_of(&now), "the same keys of another provider");
 }
 
 const ALL: &str = "
@@ -217,4 +221,66 @@ fn answers_teach_how_large_a_token_is() {
     let success = Success { input_tokens: 4_000, ..Success::default() };
     flight.settle(&mut core, 1, attempt.no, Outcome::Success(success));
     assert_eq!(core.estimate_tokens(slot, 8_000), 4_000);
+}
+
+#[test]
+fn a_provider_uses_its_first_sixty_four_keys() {
+    for (count, mask) in [(63, !0 >> 1), (64, !0), (65, !0)] {
+        let keys: Vec<String> = (0..count).map(|n| format!("{{name: k{n}, value: env.K{n}}}")).collect();
+        let plan = plan(&format!("providers: {{openai: {{keys: [{}]}}}}", keys.join(", ")));
+        let settings = Settings::from_plan(&plan, PriceSource::default());
+        assert_eq!(settings.providers[0].keys.len(), count.min(KEYS_MAX));
+        assert_eq!(keys_for(&plan.providers[0], "any"), mask, "{count}");
+    }
+}
+
+#[test]
+fn an_unpriced_model_is_named_once() {
+    let twice = "
+providers: {openai: {keys: [env.A]}}
+fallbacks:
+  - {model: a, targets: [openai/unheard-of, openai/gpt-5]}
+  - {model: b, targets: [openai/unheard-of]}
+";
+    let plan = plan(twice);
+    let settings = Settings::from_plan(&plan, PriceSource::new(List));
+    assert_eq!(unpriced(&plan, &settings), ["openai/unheard-of"]);
+}
+
+proptest! {
+    #[test]
+    fn every_duration_of_the_file_arrives_in_microseconds(
+        timeouts in prop::collection::vec(1u64..100_000, 4), backoff in prop::collection::vec(1u64..5_000, 2),
+        cooldown in prop::collection::vec(1u64..30_000, 3), breaker in prop::collection::vec(1u64..30_000, 3),
+        wait in 1u64..1_000, retries in prop::option::of(0u32..10),
+    ) {
+        let ordered = |list: &[u64]| {
+            let mut list = list.to_vec();
+            list.sort_unstable();
+            list
+        };
+        let (backoff, cooldown, breaker) = (ordered(&backoff), ordered(&cooldown), ordered(&breaker));
+        let retries_line = retries.map_or(String::new(), |n| format!("max_retries: {n}, "));
+        let text = format!(
+            "providers:\n  openai:\n    keys: [env.A]\n    \
+             timeouts: {{connect: {}ms, first_token: {}ms, token_gap: {}ms, total: {}ms}}\n    \
+             retry: {{{retries_line}backoff_initial: {}ms, backoff_max: {}ms}}\n    \
+             cooldown: {{initial: {}ms, max: {}ms, cap: {}ms}}\n    \
+             breaker: {{open_min: {}ms, open_max: {}ms, ramp: {}ms}}\n    \
+             bulkhead: {{concurrent: 9, queue_wait: {wait}ms}}\n",
+            timeouts[0], timeouts[1], timeouts[2], timeouts[3], backoff[0], backoff[1],
+            cooldown[0], cooldown[1], cooldown[2], breaker[0], breaker[1], breaker[2],
+        );
+        let own = &settings(&text).providers[0];
+        let t = &own.timeouts;
+        let seen = [t.connect_us, t.first_token_us, t.token_gap_us, t.total_us];
+        prop_assert!(seen.iter().zip(&timeouts).all(|(us, ms)| *us == ms * 1000), "{seen:?}");
+        prop_assert_eq!(own.retry.max_retries, retries.map(|n| n as u8));
+        prop_assert_eq!([own.retry.backoff_initial_us, own.retry.backoff_max_us], [backoff[0] * 1000, backoff[1] * 1000]);
+        let c = &own.cooldown;
+        prop_assert_eq!([c.initial_us, c.max_us, c.cap_us], [0, 1, 2].map(|n| cooldown[n] * 1000));
+        let b = &own.breaker;
+        prop_assert_eq!([b.open_min_us, b.open_max_us, b.ramp_us], [0, 1, 2].map(|n| breaker[n] * 1000));
+        prop_assert_eq!(own.bulkhead.queue_wait_us, wait * 1000);
+    }
 }

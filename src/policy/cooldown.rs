@@ -116,6 +116,11 @@ impl Cooldown {
         }
     }
 
+    /// Ends the window at a person's word; the strikes are forgotten with it. The one way in which a window shrinks.
+    pub fn end(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
     /// Forgives the strikes after a success, once the window is over. Writes only when there is something to
     /// forgive.
     pub fn forgive(&self, now_us: u64) {
@@ -153,6 +158,18 @@ mod tests {
         assert!((70 * S..=76 * S).contains(&until));
         assert_eq!(cell.until(70 * S - 1), Some(until));
         assert_eq!(cell.until(until), None);
+    }
+
+    #[test]
+    fn a_person_can_end_a_window_and_its_strikes() {
+        let cell = Cooldown::new();
+        for second in 0..5 {
+            cell.refuse(&RATE, second * 100 * S, None, &mut Random::new(1));
+        }
+        cell.end();
+        assert_eq!(cell.until(401 * S), None);
+        let until = cell.refuse(&RATE, 402 * S, None, &mut Random::new(1));
+        assert!(until <= 402 * S + 1_100_000, "the first strike again: {until}");
     }
 
     #[test]

@@ -184,12 +184,48 @@ mod tests {
             (&[KeysCooling, BreakerOpen], (503, "no_provider_available")),
             (&[Full], (503, "provider_full")),
             (&[MoneySpent], (503, "retry_budget_spent")),
+            (&[BudgetSpent, MoneySpent], (503, "retry_budget_spent")),
+            (&[BudgetSpent, Full], (503, "no_provider_available")),
             (&[NoKey], (502, "no_key_for_model")),
             (&[], (503, "no_provider_available")),
         ] {
             let advice = advise(&end(Cause::Unavailable, None, skips));
             assert_eq!((advice.status, advice.code), expected);
         }
+    }
+
+    #[test]
+    fn each_end_has_a_code_that_a_program_can_tell_apart() {
+        let timeout = |kind| What::Timeout(kind);
+        for (fault, what, expected) in [
+            (Fault::Caller, What::Status(422), "upstream_refused"),
+            (Fault::ContextLength, What::Status(413), "context_length_exceeded"),
+            (Fault::Model, What::Status(404), "model_not_found"),
+            (Fault::Rate, What::Status(429), "rate_limited"),
+            (Fault::Key, What::Status(401), "upstream_credential_refused"),
+            (Fault::Money, What::Status(429), "upstream_credit_exhausted"),
+            (Fault::Answer, What::Check, "answer_check_failed"),
+            (Fault::Deadline, timeout(TimeoutKind::Deadline), "deadline_exceeded"),
+            (Fault::Capacity, What::Status(503), "upstream_failed"),
+            (Fault::Capacity, timeout(TimeoutKind::Total), "upstream_timeout"),
+            (Fault::Capacity, timeout(TimeoutKind::Connect), "upstream_unreachable"),
+            (Fault::Capacity, What::Tls, "upstream_unreachable"),
+            (Fault::Capacity, What::Reset, "upstream_failed"),
+        ] {
+            for cause in [Cause::Failed, Cause::Committed] {
+                assert_eq!(
+                    advise(&end(cause, Some((fault, what)), &[])).code,
+                    expected,
+                    "{fault:?} {what:?}"
+                );
+            }
+        }
+        let nothing_tried = advise(&end(Cause::Failed, None, &[]));
+        assert_eq!((nothing_tried.status, nothing_tried.code), (502, "upstream_failed"));
+        let late = advise(&end(Cause::Deadline, None, &[]));
+        assert_eq!((late.status, late.code, late.retry_after_s), (504, "deadline_exceeded", Some(13)));
+        let left = advise(&end(Cause::Cancelled, None, &[]));
+        assert_eq!((left.status, left.code, left.retry_after_s), (499, "client_closed_request", None));
     }
 
     #[test]

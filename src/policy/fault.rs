@@ -352,12 +352,17 @@ mod tests {
         assert_eq!(judge(ErrorKind::Unknown).fault, Fault::Capacity);
         assert_eq!(judge(ErrorKind::RateLimit).fault, Fault::Rate);
         assert_eq!(judge(ErrorKind::InvalidRequest).fault, Fault::Caller);
+        assert_eq!(judge(ErrorKind::ContentPolicy).fault, Fault::Caller);
         assert_eq!(judge(ErrorKind::ContextLength).fault, Fault::ContextLength);
         assert_eq!(judge(ErrorKind::Auth).fault, Fault::Key);
         assert_eq!(judge(ErrorKind::Quota).fault, Fault::Money);
         assert_eq!(judge(ErrorKind::ModelNotFound).fault, Fault::Model);
         assert_eq!(judge(ErrorKind::Unknown).what, What::StreamError);
         assert_eq!(judge(ErrorKind::Unknown).retry_after_us, Some(5));
+        let body = Signal::ErrorInOk { kind: ErrorKind::Unknown, retry_after_us: None, stream: false };
+        assert_eq!(attribute(body).what, What::ErrorInOk);
+        assert!(!attribute(body).committed && attribute(body).after_commit().committed);
+        assert_eq!(attribute(body).status(), None, "its status was a success");
     }
 
     #[test]
@@ -368,6 +373,36 @@ mod tests {
         let deadline = attribute(Signal::Transport(What::Timeout(TimeoutKind::Deadline)));
         assert_eq!(deadline.fault, Fault::Deadline);
         assert_eq!(attribute(Signal::Transport(What::Check)).fault, Fault::Answer);
+        assert_eq!(attribute(Signal::Transport(What::Status(404))).fault, Fault::Caller);
+    }
+
+    #[test]
+    fn every_failure_has_a_stable_word_and_says_whether_it_may_be_billed() {
+        use TimeoutKind::{Connect, Deadline, FirstToken, TokenGap, Total};
+        for (what, word, billed) in [
+            (What::Status(500), "status", false),
+            (What::Connect, "connect", false),
+            (What::Tls, "tls", false),
+            (What::Dns, "dns", false),
+            (What::Timeout(Connect), "connect_timeout", false),
+            (What::Timeout(FirstToken), "first_token_timeout", true),
+            (What::Timeout(TokenGap), "token_gap_timeout", true),
+            (What::Timeout(Total), "total_timeout", true),
+            (What::Timeout(Deadline), "deadline", true),
+            (What::Reset, "reset", true),
+            (What::Truncated, "truncated", true),
+            (What::EmptyBody, "empty_body", true),
+            (What::BadContentType, "bad_content_type", true),
+            (What::ErrorInOk, "error_in_ok", true),
+            (What::StreamError, "stream_error", true),
+            (What::BadHead, "bad_head", true),
+            (What::BadBody, "bad_body", true),
+            (What::Check, "check_failed", true),
+            (What::Cancelled, "cancelled", false),
+            (What::Answered, "ok", true),
+        ] {
+            assert_eq!((what.label(), what.may_be_billed()), (word, billed), "{what:?}");
+        }
     }
 
     #[test]

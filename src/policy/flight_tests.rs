@@ -14,7 +14,7 @@ pub(super) fn core_of(providers: Vec<ProviderSettings>) -> Core {
     Core::new(settings, shared, 0, 42)
 }
 
-fn chain(core: &Core, providers: &[u16]) -> Chain {
+pub(super) fn chain(core: &Core, providers: &[u16]) -> Chain {
     let mut chain = Chain::new(PolicyId(0));
     for &p in providers {
         assert!(chain.push(TargetRef::new(ProviderId(p), core.slot(ProviderId(p), b"m"))));
@@ -22,7 +22,7 @@ fn chain(core: &Core, providers: &[u16]) -> Chain {
     chain
 }
 
-fn two() -> (Core, Chain) {
+pub(super) fn two() -> (Core, Chain) {
     let core = core_of(vec![
         ProviderSettings::new("a").with_keys(&[1.0]),
         ProviderSettings::new("b").with_keys(&[1.0]),
@@ -31,29 +31,29 @@ fn two() -> (Core, Chain) {
     (core, chain)
 }
 
-fn ask(now_us: u64) -> Ask {
+pub(super) fn ask(now_us: u64) -> Ask {
     Ask { now_us, est_input_tokens: 100, ..Ask::default() }
 }
 
-fn attempt(step: Step) -> Attempt {
+pub(super) fn attempt(step: Step) -> Attempt {
     match step {
         Step::Attempt(attempt) => attempt,
         other => panic!("expected an attempt, got {other:?}"),
     }
 }
 
-fn gave_up(step: Step) -> GiveUp {
+pub(super) fn gave_up(step: Step) -> GiveUp {
     match step {
         Step::GiveUp(give_up) => give_up,
         other => panic!("expected to give up, got {other:?}"),
     }
 }
 
-fn status(status: u16) -> Outcome {
+pub(super) fn status(status: u16) -> Outcome {
     hinted(status, None)
 }
 
-fn hinted(status: u16, retry_after_us: Option<u64>) -> Outcome {
+pub(super) fn hinted(status: u16, retry_after_us: Option<u64>) -> Outcome {
     Outcome::Failure(attribute(Signal::Status { status, kind: ErrorKind::Unknown, retry_after_us }))
 }
 
@@ -307,7 +307,12 @@ fn a_running_attempt_must_be_settled_first_and_only_once() {
     assert_eq!(attempt(flight.next(&mut core, 0)).provider, ProviderId(1));
 }
 
-fn run(core: &mut Core, chain: Chain, now_us: u64, answer: impl Fn(&Attempt) -> Outcome) -> (Step, Flight) {
+pub(super) fn run(
+    core: &mut Core,
+    chain: Chain,
+    now_us: u64,
+    answer: impl Fn(&Attempt) -> Outcome,
+) -> (Step, Flight) {
     let mut flight = Flight::begin(core, chain, ask(now_us));
     loop {
         match flight.next(core, now_us) {
@@ -322,7 +327,7 @@ fn run(core: &mut Core, chain: Chain, now_us: u64, answer: impl Fn(&Attempt) -> 
     }
 }
 
-fn ok() -> Outcome {
+pub(super) fn ok() -> Outcome {
     Outcome::Success(Success::default())
 }
 
@@ -474,7 +479,7 @@ fn a_target_with_a_fifth_of_failures_costs_no_more_than_a_tenth_extra_and_loses_
     assert!(calls <= 5500, "{calls}");
 }
 
-fn hedging() -> (Core, Chain) {
+pub(super) fn hedging() -> (Core, Chain) {
     let mut settings = Settings::new(["a", "b"].map(ProviderSettings::new).to_vec());
     settings.policies[0].hedge = Some(hedge::HedgeSettings::default());
     let settings = Arc::new(settings);

@@ -247,8 +247,11 @@ mod tests {
     #[test]
     fn a_failed_call_frees_its_key() {
         let mut t = Table::new(SET);
+        assert!(t.is_empty());
         let Claim::New(id) = t.claim(key(1), 7, 0) else { panic!() };
+        assert!(!t.is_empty());
         t.fail(id);
+        assert!(t.is_empty());
         assert!(!t.finish(id, 1));
         assert!(matches!(t.claim(key(1), 8, 1), Claim::New(_)));
     }

@@ -145,6 +145,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_known_stays_known_when_old_samples_are_forgotten() {
+        for count in [256, 264, 600] {
+            let q = fed(std::iter::repeat_n(300_000, count));
+            let near = |seen: Option<u64>| seen.is_some_and(|us| us.abs_diff(300_000) < 30_000);
+            assert!(near(q.median_us()) && near(q.p95_us()), "{count}: {:?} {:?}", q.median_us(), q.p95_us());
+        }
+    }
+
+    #[test]
     fn extreme_samples_stay_in_the_table() {
         assert!(fed([0; 32]).median_us().unwrap() <= 1_100);
         assert!(fed([u64::MAX; 32]).median_us().unwrap() >= 1_200_000_000);

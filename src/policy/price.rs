@@ -180,6 +180,7 @@ impl PartialEq for PriceSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SONNET: Rates =
         Rates { input: 3_000_000, cache_read: 300_000, cache_write: 3_750_000, output: 15_000_000 };
@@ -278,5 +279,81 @@ mod tests {
         assert_eq!(cost(ServiceTier::Other), None);
         let plain = Price { rates: SONNET, ..Price::default() };
         assert_eq!(plain.cost(&Tokens { tier: ServiceTier::Priority, ..Tokens::default() }), None);
+    }
+
+    #[test]
+    fn a_list_is_the_same_only_as_itself() {
+        struct Free;
+        impl Prices for Free {
+            fn price(&self, _: &str, model: &str) -> Option<Price> {
+                (model == "free").then(Price::default)
+            }
+        }
+        let (one, other, none) = (PriceSource::new(Free), PriceSource::new(Free), PriceSource::default());
+        assert!(one == one.clone() && none == PriceSource::default());
+        assert!(one != other && one != none && none != one);
+        assert_eq!(one.price("any", "free"), Some(Price::default()));
+        assert_eq!((one.price("any", "gpt"), none.price("any", "free")), (None, None));
+    }
+
+    #[test]
+    fn the_tokens_of_an_answer_are_its_four_parts() {
+        let parts = Tokens { input: 1, cache_read: 20, cache_write: 300, output: 4_000, ..Tokens::default() };
+        assert_eq!(Tokens { reasoning: 9, audio_input: 9, ..parts }.total(), 4_321);
+        assert_eq!(Tokens { output: u64::MAX, ..parts }.total(), u64::MAX);
+    }
+
+    prop_compose! {
+        fn any_tokens()(n in prop::collection::vec(0u64..1_000_000, 8)) -> Tokens {
+            Tokens {
+                input: n[0], cache_read: n[1], cache_write: n[2], output: n[3],
+                cache_write_long: n[4], audio_input: n[5], audio_output: n[6], reasoning: n[7],
+                tier: ServiceTier::Standard,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn any_rates()(n in prop::collection::vec(0u32..100_000_000, 4)) -> Rates {
+            Rates { input: n[0], cache_read: n[1], cache_write: n[2], output: n[3] }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_costs_the_sum_of_its_parts_rounded_up_once(tokens in any_tokens(), rates in any_rates()) {
+            let price = Price { rates, ..Price::default() };
+            let pico = [
+                (tokens.input, rates.input),
+                (tokens.cache_read, rates.cache_read),
+                (tokens.cache_write, rates.cache_write),
+                (tokens.output, rates.output),
+            ];
+            let pico: u64 = pico.iter().map(|&(count, rate)| count * u64::from(rate)).sum();
+            prop_assert_eq!(price.cost(&tokens), Some(pico.div_ceil(1000)));
+        }
+
+        #[test]
+        fn no_answer_costs_less_for_one_more_token(
+            tokens in any_tokens(), rates in any_rates(), large in any_rates(), from in 0u32..4_000_000,
+        ) {
+            let dearer = |a: u32, b: u32| a.saturating_add(b);
+            let large = Rates {
+                input: dearer(rates.input, large.input),
+                cache_read: dearer(rates.cache_read, large.cache_read),
+                cache_write: dearer(rates.cache_write, large.cache_write),
+                output: dearer(rates.output, large.output),
+            };
+            let price = Price { rates, large: Some((from, large)), ..Price::default() };
+            let plain = price.cost(&tokens);
+            for more in [
+                Tokens { input: tokens.input + 1, ..tokens },
+                Tokens { cache_read: tokens.cache_read + 1, ..tokens },
+                Tokens { cache_write: tokens.cache_write + 1, ..tokens },
+                Tokens { output: tokens.output + 1, ..tokens },
+            ] {
+                prop_assert!(price.cost(&more) >= plain);
+            }
+        }
     }
 }

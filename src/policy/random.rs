@@ -31,7 +31,7 @@ impl Random {
 
     /// A number in `low..=high`; `low` when the range is empty.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        if high <= low { low } else { low + self.below(high - low + 1) }
+        if high <= low { low } else { low + self.below((high - low).saturating_add(1)) }
     }
 
     /// A number in `0.0..1.0`.
@@ -43,6 +43,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_same_seed_repeats() {
@@ -62,5 +63,36 @@ mod tests {
             assert!((0.0..1.0).contains(&rng.unit()));
         }
         assert_eq!(seen, [true; 3]);
+        assert_ne!(rng.between(0, u64::MAX), rng.between(0, u64::MAX), "the widest range is one too");
+    }
+
+    #[test]
+    fn a_seed_of_a_bug_report_replays_on_every_version() {
+        // The published vector of SplitMix64.
+        let (mut rng, mut unit) = (Random::new(1_234_567), Random::new(1_234_567));
+        let seen: Vec<u64> = (0..5).map(|_| rng.bits()).collect();
+        assert_eq!(
+            seen,
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423,
+                4_593_380_528_125_082_431,
+                16_408_922_859_458_223_821
+            ]
+        );
+        let share = 6_457_827_717_110_365_317_u64 as f64 / 2f64.powi(64);
+        assert!((unit.unit() - share).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn a_draw_never_leaves_its_range(seed: u64, low in 0u64..1 << 60, span in 0u64..1 << 60) {
+            let mut rng = Random::new(seed);
+            prop_assert!((low..=low + span).contains(&rng.between(low, low + span)));
+            prop_assert_eq!(rng.between(low + span, low), low + span, "an empty range is its beginning");
+            prop_assert!(rng.below(span.max(1)) < span.max(1));
+            prop_assert!((0.0..1.0).contains(&rng.unit()));
+        }
     }
 }

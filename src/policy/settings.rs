@@ -222,3 +222,55 @@ impl Settings {
         self.policies.get(usize::from(id.0)).unwrap_or(&NOTHING_SET)
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::super::ids::PolicyId;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_provider_has_sixty_four_keys_and_a_model_without_a_route_the_default_policy() {
+        assert_eq!(ProviderSettings::new("a").with_keys(&[1.0; KEYS_MAX]).keys.len(), KEYS_MAX);
+        let mut settings = Settings::new(Vec::new());
+        settings.policies[0].balance = Balance::PeakEwma;
+        assert_eq!(settings.policy(PolicyId(0)).balance, Balance::PeakEwma);
+        assert_eq!(settings.policy(PolicyId(1)), &RoutePolicy::default());
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 64 keys a provider")]
+    fn the_sixty_fifth_key_is_a_mistake_of_the_program() {
+        let _ = ProviderSettings::new("a").with_keys(&[1.0; KEYS_MAX + 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_route_sets_goes_before_its_providers_limits_and_the_rest_stays(
+            own in prop::collection::vec(prop::option::of(1u64..1000), 5),
+            base in prop::collection::vec(1000u64..2000, 5),
+        ) {
+            let limits = Timeouts {
+                connect_us: base[0],
+                first_token_us: base[1],
+                token_gap_us: base[2],
+                total_us: base[3],
+                attempt_us: Some(base[4]),
+            };
+            let route = RouteTimeouts {
+                connect_us: own[0],
+                first_token_us: own[1],
+                token_gap_us: own[2],
+                total_us: own[3],
+                attempt_us: own[4],
+            };
+            let expected: Vec<u64> = own.iter().zip(&base).map(|(own, base)| own.unwrap_or(*base)).collect();
+            let held = route.over(&limits);
+            let seen = [held.connect_us, held.first_token_us, held.token_gap_us, held.total_us];
+            prop_assert_eq!(&seen[..], &expected[..4]);
+            prop_assert_eq!(held.attempt_us, Some(expected[4]));
+            prop_assert_eq!(RouteTimeouts::NONE.over(&limits), limits);
+        }
+    }
+}

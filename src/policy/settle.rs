@@ -326,3 +326,8 @@ impl Flight {
 fn key_index(key: Option<KeyId>) -> usize {
     key.map_or(0, |key| usize::from(key.0))
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+#[path = "settle_tests.rs"]
+mod tests;

@@ -186,6 +186,19 @@ impl Shared {
         self.cells(slot).map_or((None, None), |c| (c.latency[kind].median_us(), c.latency[kind].p95_us()))
     }
 
+    /// Closes the breaker of a target and lets all of its keys be used again, those that are parked too. For a person who
+    /// knows that the trouble is over.
+    pub fn reset(&self, slot: SlotId, now_us: u64) {
+        let Some(cells) = self.cells(slot) else { return };
+        cells.breaker.reset(now_us);
+        cells.cooling.iter().chain(&self.provider(cells.provider).parked).for_each(Cooldown::end);
+    }
+
+    /// When a key that was refused, or whose account is empty, may be tried again; `None` when it may now.
+    pub fn parked_until(&self, provider: ProviderId, key: KeyId, now_us: u64) -> Option<u64> {
+        self.provider(provider).parked.get(usize::from(key.0)).and_then(|parked| parked.until(now_us))
+    }
+
     /// The retry budget of a provider.
     pub fn budget(&self, settings: &Settings, provider: ProviderId, now_us: u64) -> BudgetView {
         self.provider(provider).budget.view(&settings.providers[usize::from(provider.0)].budget, now_us)
@@ -224,8 +237,12 @@ fn cells(count: usize) -> Box<[Cooldown]> {
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::settings::ProviderSettings;
+    use super::super::{Ask, Chain, Core, Flight, Outcome, PolicyId, Step, Success, TargetRef};
     use super::*;
+    use proptest::prelude::*;
 
     fn settings() -> Settings {
         Settings::new(vec![ProviderSettings::new("a"), ProviderSettings::new("b")])
@@ -238,6 +255,14 @@ mod tests {
         assert_eq!(shared.slot(&s, ProviderId(0), b"gpt"), one);
         assert_ne!(shared.slot(&s, ProviderId(1), b"gpt"), one);
         assert_ne!(shared.slot(&s, ProviderId(0), b"gpt-mini"), one);
+    }
+
+    #[test]
+    fn a_name_keeps_its_identity_and_so_its_state_over_a_reload() {
+        // FNV-1a and the mixer, computed elsewhere.
+        assert_eq!(identity(b"openai"), 0x98f4_f1a0_0a11_2edb);
+        assert_eq!(identity(b"claude-haiku-4-5"), 0x047c_9e1a_cdc8_93ea);
+        assert_eq!(identity(b""), 0x8570_e250_fe4c_2473);
     }
 
     #[test]
@@ -269,6 +294,63 @@ mod tests {
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert!(found.windows(2).all(|w| w[0] == w[1]));
+    }
+
+    #[test]
+    fn the_page_shows_what_a_provider_did() {
+        let mut s = settings();
+        s.providers[0].bulkhead.concurrent_max = Some(4);
+        let s = Arc::new(s);
+        let mut core = Core::new(Arc::clone(&s), Arc::new(Shared::new(&s, 1)), 0, 1);
+        let slot = core.slot(ProviderId(0), b"m");
+        let chain = Chain::of(PolicyId(0), &[TargetRef::new(ProviderId(0), slot)]);
+        let call = |core: &mut Core, stream, takes_us, outcome| {
+            let mut flight = Flight::begin(core, chain, Ask { stream, ..Ask::default() });
+            let Step::Attempt(attempt) = flight.next(core, 0) else { panic!("it is well") };
+            assert_eq!(core.shared().bulkhead(ProviderId(0)).taken, 1);
+            flight.settle(core, takes_us, attempt.no, outcome);
+        };
+        for _ in 0..32 {
+            call(
+                &mut core,
+                true,
+                300_000,
+                Outcome::Success(Success { first_token_us: 300_000, ..Success::default() }),
+            );
+            call(&mut core, false, 2_000_000, Outcome::Success(Success::default()));
+        }
+        let shared = Arc::clone(core.shared());
+        let about = |seen: Option<u64>, us: u64| seen.is_some_and(|seen| seen.abs_diff(us) < us / 10);
+        let (first, whole) = (shared.first_token(slot), shared.whole_answer(slot));
+        assert!(about(first.0, 300_000) && about(first.1, 300_000), "{first:?}");
+        assert!(about(whole.0, 2_000_000) && about(whole.1, 2_000_000), "{whole:?}");
+        assert_eq!(shared.first_token(SlotId(0)), (None, None), "a slot that nobody has");
+        assert_eq!(shared.bulkhead(ProviderId(0)).taken, 0);
+        let budget = shared.budget(&s, ProviderId(0), 0);
+        assert_eq!((budget.left_milli, budget.granted), (6_400, 0), "a tenth of 64 requests");
+        assert_eq!(shared.breaker(slot, 2_000_000).map(|b| b.tally.calls), Some(64));
+        assert!(shared.breaker(SlotId(0), 0).is_none() && shared.slot_provider(SlotId(0)).is_none());
+        assert_eq!(shared.money().spent(0), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn every_pair_that_is_met_has_one_slot_of_its_own(
+            met in prop::collection::vec((0u16..2, 0u8..40), 1..120),
+        ) {
+            let (s, shared) = (settings(), Shared::new(&settings(), 1));
+            let mut known = std::collections::BTreeMap::new();
+            for (provider, model) in met {
+                let slot = shared.slot(&s, ProviderId(provider), &[model]);
+                prop_assert_eq!(*known.entry((provider, model)).or_insert(slot), slot);
+                prop_assert_eq!(shared.slot_provider(slot), Some(ProviderId(provider)));
+            }
+            let mut slots: Vec<SlotId> = known.values().copied().collect();
+            slots.sort_unstable();
+            prop_assert_eq!(shared.slots().collect::<Vec<_>>(), slots.clone(), "the page shows those and no other");
+            slots.dedup();
+            prop_assert_eq!(slots.len(), known.len());
+        }
     }
 }
 

@@ -145,3 +145,113 @@ impl Core {
         self.known(slot).map_or_else(Load::new, |local| local.load).cost(now_us)
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests {
+    use super::super::settings::ProviderSettings;
+    use super::super::{
+        Ask, Chain, Flight, Outcome, PolicyId, Signal, Step, Success, TargetRef, What, attribute,
+    };
+    use super::*;
+    use proptest::prelude::*;
+
+    fn core() -> Core {
+        let settings = Arc::new(Settings::new(["a", "b"].map(ProviderSettings::new).to_vec()));
+        Core::new(Arc::clone(&settings), Arc::new(Shared::new(&settings, 2)), 1, 7)
+    }
+
+    fn window(context_tokens: u32) -> ModelFacts {
+        ModelFacts { context_tokens, ..ModelFacts::default() }
+    }
+
+    #[test]
+    fn a_core_has_its_own_number_and_the_cells_of_all() {
+        let core = core();
+        assert_eq!((core.index(), core.shared().cores()), (1, 2));
+        assert_eq!(core.counters(), &Counters::default());
+    }
+
+    #[test]
+    #[should_panic(expected = "core 2 of 2")]
+    fn there_is_no_third_of_two_cores() {
+        let core = core();
+        let _ = Core::new(Arc::clone(core.settings()), Arc::clone(core.shared()), 2, 7);
+    }
+
+    #[test]
+    fn invented_models_that_share_a_slot_share_no_price() {
+        let core = core();
+        for provider in 0..2 {
+            assert_eq!(core.facts_or(SlotId(provider), || window(8_000)), ModelFacts::default());
+            assert_eq!(core.facts(SlotId(provider)), ModelFacts::default());
+        }
+        assert_eq!(core.facts_or(SlotId(2), || window(8_000)), window(8_000), "the first slot of a model");
+        assert_eq!(core.facts_or(SlotId(u16::MAX), || window(8_000)), ModelFacts::default());
+    }
+
+    #[test]
+    fn a_target_that_nobody_used_is_balanced_as_an_unknown_one() {
+        let mut core = core();
+        let slot = core.slot(ProviderId(0), b"m");
+        assert!(core.known(slot).is_none() && core.local_and_cells(slot).is_none());
+        assert_eq!(core.cost(slot, 1), Load::new().cost(1));
+        core.local(slot).load.start();
+        assert_eq!(core.cost(slot, 1), 2.0 * Load::new().cost(1));
+        assert!(core.local_and_cells(slot).is_some());
+    }
+
+    #[test]
+    fn what_the_metrics_count_is_what_was_done() {
+        const S: u64 = 1_000_000;
+        let mut core = core();
+        let targets = [0, 1].map(|p| TargetRef::new(ProviderId(p), core.slot(ProviderId(p), b"m")));
+        let chain = Chain::of(PolicyId(0), &targets);
+        let down = Outcome::Failure(attribute(Signal::Transport(What::Truncated)));
+        let ask = |core: &mut Core, now_us, outcomes: [Outcome; 2]| {
+            let mut flight = Flight::begin(core, chain, Ask { now_us, ..Ask::default() });
+            while let Step::Attempt(attempt) = flight.next(core, now_us) {
+                flight.settle(core, now_us, attempt.no, outcomes[usize::from(attempt.provider.0)]);
+                if flight.winner().is_some() {
+                    break;
+                }
+            }
+        };
+        let well = Outcome::Success(Success::default());
+        (0..5).for_each(|_| ask(&mut core, S, [down, well]));
+        ask(&mut core, S, [down, well]);
+        let skips = |core: &Core, reason: SkipReason| core.counters().skips[reason as usize];
+        assert_eq!(core.counters().attempts, [6, 0, 5, 0], "the sixth goes to the second at first");
+        assert_eq!(skips(&core, SkipReason::BreakerOpen), 1);
+        assert_eq!((core.counters().probes, core.counters().held_back), (0, 0));
+        ask(&mut core, 3 * S, [well, well]);
+        assert_eq!(core.counters().probes, 1);
+        (0..50).for_each(|_| ask(&mut core, 4 * S, [well, well]));
+        assert!((30..50).contains(&core.counters().held_back), "a tenth goes through: {:?}", core.counters());
+        assert_eq!(core.counters().give_ups, 0);
+        let before = core.counters().attempts;
+        ask(&mut core, 60 * S, [down, down]);
+        assert_eq!(core.counters().give_ups, 1);
+        assert_eq!(core.counters().attempts, [before[0] + 1, 0, before[2] + 1, 0]);
+        assert_eq!(core.counters().hedges_won, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_model_is_looked_up_once_on_a_core(met in prop::collection::vec((any::<u8>(), 1u32..9), 1..60)) {
+            let core = core();
+            let mut first = std::collections::HashMap::new();
+            for (model, tokens) in met {
+                let slot = core.slot(ProviderId(0), &[model]);
+                let mut looked_up = false;
+                let facts = core.facts_or(slot, || {
+                    looked_up = true;
+                    window(tokens)
+                });
+                prop_assert_eq!(looked_up, !first.contains_key(&slot));
+                prop_assert_eq!(facts, *first.entry(slot).or_insert(window(tokens)));
+                prop_assert_eq!(core.facts(slot), facts);
+            }
+        }
+    }
+}

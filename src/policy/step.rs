@@ -253,6 +253,12 @@ mod tests {
     }
 
     #[test]
+    fn bounds_have_stable_words() {
+        let words = [StepBound::Failures, StepBound::Money, StepBound::Time].map(StepBound::label);
+        assert_eq!(words, ["failures", "money", "time"]);
+    }
+
+    #[test]
     fn a_full_table_leaves_steps_unbounded_and_says_so() {
         let steps = Steps::new();
         let entered = (0..20_000u32).filter(|n| steps.enter(b"p", &n.to_le_bytes(), S).is_some()).count();

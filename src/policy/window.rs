@@ -148,6 +148,33 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_runs_for_a_year_still_counts() {
+        let (w, year) = (Window::new(), 365 * 24 * 3600);
+        for second in [1 << STAMP_BITS, (1 << STAMP_BITS) + 7, year, year + 9] {
+            w.record(second * S, Entry { failed: true, slow: true, tokens: 1 });
+            let one = Tally { calls: 1, failures: 1, slow: 1, tokens_burnt: 1000 };
+            assert_eq!(w.tally(second * S, second * S), one, "{second}");
+        }
+        assert_eq!(w.tally((year + 9) * S, 0).calls, 2, "the last ten seconds and nothing of long ago");
+    }
+
+    #[test]
+    fn more_than_fits_into_a_second_stays_at_its_top_and_spoils_nothing_beside_it() {
+        let w = Window::new();
+        for _ in 0..COUNT_MASK + 3 {
+            w.record(0, Entry { failed: true, slow: true, tokens: 20_000 });
+        }
+        w.record(S, Entry::default());
+        let top = Tally {
+            calls: COUNT_MASK + 1,
+            failures: COUNT_MASK,
+            slow: SLOW_MASK,
+            tokens_burnt: TOKEN_MASK * TOKEN_UNIT,
+        };
+        assert_eq!(w.tally(S, 0), top);
+    }
+
+    #[test]
     fn what_began_before_the_breaker_closed_is_not_counted_again() {
         let w = Window::new();
         w.record(5 * S, Entry { failed: true, ..Entry::default() });

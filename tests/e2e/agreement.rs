@@ -178,7 +178,7 @@ fn ask(n: usize) -> (&'static str, String) {
 }
 
 /// Prompt and output tokens that an answer reports, in whichever dialect.
-fn tokens(got: &Got) -> (u64, u64) {
+pub fn tokens(got: &Got) -> (u64, u64) {
     let usage = match got.header("content-type") {
         Some(kind) if kind.starts_with("text/event-stream") => {
             let text = got.text();

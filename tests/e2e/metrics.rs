@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use prost::Message;
 use sluice::config::DriverChoice;
 use sluice::gateway::Running;
-use sluice::rehearsal::{Mock, Program};
+use sluice::meter::protobuf::{self, MetricFamily};
+use sluice::rehearsal::{Mock, MockOptions, Program};
 
+use crate::binary::Process;
 use crate::support::*;
 
 const CHATS: &str = "/v1/chat/completions";
@@ -39,9 +42,32 @@ impl Page {
         rows.sum()
     }
 
+    /// The value of the one row with this name and these labels, in whatever order.
+    fn exactly(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let mut wanted: Vec<String> = labels.iter().map(|(n, v)| format!("{n}=\"{v}\"")).collect();
+        wanted.sort();
+        self.0.lines().find_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let (own, value) = match rest.strip_prefix('{') {
+                Some(rest) => rest.rsplit_once("} ")?,
+                None => ("", rest.strip_prefix(' ')?),
+            };
+            let mut own: Vec<String> =
+                own.split(',').filter(|label| !label.is_empty()).map(as_rust_writes_it).collect();
+            own.sort_unstable();
+            (own == wanted).then(|| value.parse().unwrap())
+        })
+    }
+
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.sum(name, labels) as u64
     }
+}
+
+/// A label, with the end of a range in one way to write numbers: `5e-6` is `0.000005`.
+fn as_rust_writes_it(label: &str) -> String {
+    let end = label.strip_prefix("le=\"").and_then(|rest| rest.strip_suffix('"')?.parse::<f64>().ok());
+    end.map_or_else(|| label.to_owned(), |end| format!("le=\"{end:?}\""))
 }
 
 /// The page once `done`: an exchange is booked when it is over, a moment after its client has the answer.
@@ -449,6 +475,158 @@ fn the_page_may_be_elsewhere_or_off_and_comes_in_two_forms() {
         assert!(client.read_head().contains("content-length: "));
         assert_eq!(client.get("/healthz").status, 200, "the connection goes on");
     });
+}
+
+/// The page as protobuf, as a Prometheus with native histograms asks for it.
+fn protobuf_page(addr: SocketAddr) -> Vec<MetricFamily> {
+    let mut client = Client::to(addr);
+    client.send(
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/vnd.google.protobuf;\
+          proto=io.prometheus.client.MetricFamily;encoding=delimited,application/openmetrics-text;version=1.0.0,\
+          text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n\r\n",
+    );
+    let got = client.read();
+    let kind = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+    assert_eq!((got.status, got.header("content-type")), (200, Some(kind)));
+    let (mut rest, mut all) = (&got.body[..], Vec::new());
+    while !rest.is_empty() {
+        all.push(MetricFamily::decode_length_delimited(&mut rest).unwrap());
+    }
+    all
+}
+
+/// How many values a native histogram has, by adding up its ranges.
+fn native_total(histogram: &protobuf::Histogram) -> i64 {
+    let ranges: u32 = histogram.positive_span.iter().map(|span| span.length()).sum();
+    assert_eq!(ranges as usize, histogram.positive_delta.len());
+    let mut count = 0;
+    let counts = histogram.positive_delta.iter().map(|delta| {
+        count += delta;
+        assert!(count > 0, "a range without values");
+        count
+    });
+    counts.sum::<i64>() + histogram.zero_count() as i64
+}
+
+#[test]
+fn the_protobuf_page_says_what_the_text_says_and_has_native_histograms() {
+    each_driver(|driver| {
+        let (openai, backup) = (provider("status:503,every=4"), provider("ok"));
+        let gateway = chain(openai.addr(), Some(backup.addr()), driver, &["workers=2"]);
+        for n in 0..24 {
+            let body = if n % 2 == 0 { CHAT } else { CHAT_STREAM };
+            let who = format!("x-sluice-pipeline: p{}\r\n", n % 3);
+            assert!(Client::to(gateway.addr()).post_with(CHATS, &who, body).whole);
+        }
+        let text = page_of(&gateway, 24);
+        let families = protobuf_page(gateway.addr());
+        let (mut rows, mut histograms) = (0, 0);
+        for family in &families {
+            assert!(
+                text.0.contains(&format!("# HELP {} {}\n", family.name(), family.help())),
+                "{}",
+                family.name()
+            );
+            for metric in &family.metric {
+                let labels: Vec<(&str, &str)> = metric.label.iter().map(|l| (l.name(), l.value())).collect();
+                let said = |suffix: &str| text.exactly(&format!("{}{suffix}", family.name()), &labels);
+                if let Some(histogram) = &metric.histogram {
+                    assert_eq!(
+                        said("_count"),
+                        Some(histogram.sample_count() as f64),
+                        "{} {labels:?}",
+                        family.name()
+                    );
+                    let sum = said("_sum").unwrap();
+                    assert!((histogram.sample_sum() - sum).abs() <= sum * 1e-12, "{}", family.name());
+                    for bucket in &histogram.bucket {
+                        let end = format!("{:?}", bucket.upper_bound());
+                        let labels = [&[("le", end.as_str())], &labels[..]].concat();
+                        let count = text.exactly(&format!("{}_bucket", family.name()), &labels);
+                        assert_eq!(
+                            count,
+                            Some(bucket.cumulative_count() as f64),
+                            "{} {labels:?}",
+                            family.name()
+                        );
+                    }
+                    assert_eq!(native_total(histogram), histogram.sample_count() as i64);
+                    histograms += 1;
+                    continue;
+                }
+                let value = metric.counter.or(metric.gauge).and_then(|number| number.value).unwrap();
+                // What the pages themselves, the clock and the machine move is not compared.
+                let moves = ["process_", "sluice_connections", "sluice_inflight", "sluice_requests_received"];
+                if moves.iter().all(|start| !family.name().starts_with(start)) {
+                    assert_eq!(said(""), Some(value), "{} {labels:?}", family.name());
+                    rows += 1;
+                }
+            }
+        }
+        assert!(rows > 50 && histograms >= 10, "{rows} {histograms}");
+        assert_eq!(families.len(), text.0.matches("# TYPE ").count());
+    });
+}
+
+#[test]
+fn thousands_of_pipelines_over_real_sockets_are_two_hundred_labels_and_no_more_memory() {
+    let (few, many) = match std::env::var_os("SLUICE_METRICS_TESTS") {
+        Some(_) => (2_000, 20_000),
+        None => (500, 2_000),
+    };
+    let mock = Mock::start(MockOptions::default()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let set = format!("providers.openai.network_config.base_url=http://{}", mock.addr());
+    let args = ["--listen", "127.0.0.1:0", "--workers", "2", "--set", &set, "--set", "ledger=off"];
+    let process = Process::serve(directory.path(), &args, &[("OPENAI_API_KEY", "sk-1")]);
+    let attack = |range: std::ops::Range<u64>| {
+        std::thread::scope(|scope| {
+            for client in 0..2 {
+                let range = range.clone();
+                scope.spawn(move || {
+                    let mut connection = Client::to(process.addr);
+                    for n in range.filter(|n| n % 2 == client) {
+                        let who = format!("x-sluice-pipeline: attack-{n}\r\nx-sluice-team: t{n}\r\n");
+                        assert_eq!(connection.post_with(CHATS, &who, CHAT).status, 200);
+                    }
+                });
+            }
+        });
+        Page::of(process.addr)
+    };
+    let first = attack(0..few);
+    let last = attack(few..many);
+    let begun = Instant::now();
+    let mut page = last;
+    while page.count("sluice_requests_total", &[]) < many && begun.elapsed() < Duration::from_secs(10) {
+        page = Page::of(process.addr);
+    }
+    assert_eq!(page.count("sluice_requests_total", &[]), many, "nothing is lost, it is only not told apart");
+    assert_eq!(page.count("sluice_tokens_total", &[]), mock.counts().tokens_in + mock.counts().tokens_out);
+    for label in ["pipeline", "team"] {
+        let mut values: Vec<&str> = page
+            .0
+            .lines()
+            .filter_map(|line| line.split(&format!("{label}=\"")).nth(1)?.split('"').next())
+            .collect();
+        values.sort_unstable();
+        values.dedup();
+        assert!(values.len() <= 200 && values.contains(&"other"), "{label}: {}", values.len());
+        let told = values.len() as u64 - 1;
+        assert_eq!(page.count("sluice_label_overflow_total", &[("dimension", label)]), many - told);
+    }
+    assert_eq!(
+        first.0.matches("sluice_cost_usd_total{").count(),
+        page.0.matches("sluice_cost_usd_total{").count()
+    );
+    let resident = |page: &Page| page.sum("process_resident_memory_bytes", &[]) / 1e6;
+    println!(
+        "{many} pipelines: {:.1} MB resident, {:.1} MB after {few}; the page has {} kB",
+        resident(&page),
+        resident(&first),
+        page.0.len() / 1000
+    );
+    assert!(resident(&page) < resident(&first) + 4.0, "{} {}", resident(&first), resident(&page));
 }
 
 #[test]

@@ -53,6 +53,18 @@ pub enum Finish {
 }
 
 impl Finish {
+    /// The stable word for traces; OpenAI's, where it has one.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Error => "error",
+            Self::Other => "other",
+        }
+    }
+
     /// Reads OpenAI's `finish_reason`.
     pub(crate) fn of_openai(reason: &[u8]) -> Self {
         match reason {

@@ -39,6 +39,7 @@ impl Pump<'_, '_> {
     /// Tells the client that the stream broke, unless the provider did, and ends it without a clean end.
     pub(super) async fn cut(&mut self, what: What) -> Ended {
         self.exchange.client.notes.usage = self.usage();
+        self.note_answer();
         self.call.spoil();
         if what != What::StreamError {
             let mut event = Vec::with_capacity(256);
@@ -76,6 +77,7 @@ impl Pump<'_, '_> {
 
     pub(super) fn client_left(&mut self) -> Ended {
         self.exchange.client.notes.usage = self.usage();
+        self.note_answer();
         // The call ends with its attempt; closing its connection is what stops the provider.
         if self.committed { Ended::Delivered(After::Cut, Outcome::Cancelled) } else { Ended::Gone }
     }
@@ -98,6 +100,7 @@ impl Pump<'_, '_> {
         let inbound = self.exchange.inbound;
         let keep = inbound.minor > 0 && respond::keeps(self.exchange.client, inbound);
         let usage = self.usage();
+        self.note_answer();
         let success = self.exchange.success(self.attempt, self.first_token_us, usage);
         Ended::Delivered(if keep { After::Keep } else { After::Close }, Outcome::Success(success))
     }

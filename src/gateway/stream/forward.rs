@@ -23,7 +23,7 @@ impl Pump<'_, '_> {
         let translating = matches!(self.reader, Reader::Translate(_));
         let mut head = std::mem::take(&mut gather.own);
         if head.capacity() == 0 {
-            head = Buf::take(if first { buf::IDLE } else { buf::TINY });
+            head = Buf::take(if first { buf::HEAD } else { buf::TINY });
         }
         let out = head.as_vec();
         if first {
@@ -66,6 +66,8 @@ impl Pump<'_, '_> {
         }
         fits &= gather.piece(Side::Own, after_payload..all);
         let empty = gather.total() == 0;
+        // From here on only the end is needed: what lives across a wait is part of what every stream holds.
+        let end = batch.end;
         self.exchange.client.gather = Some(gather);
         if !fits || (!empty && self.exchange.client.write_gather().await.is_err()) {
             return None;
@@ -76,8 +78,8 @@ impl Pump<'_, '_> {
             gather.own = Buf::default();
         }
         let mut read = std::mem::take(&mut gather.body);
-        read.consume(batch.end);
-        self.scanned -= batch.end;
+        read.consume(end);
+        self.scanned -= end;
         Some(read)
     }
 

@@ -16,7 +16,7 @@ mod end;
 mod forward;
 
 use crate::dialect::translate::Dropped;
-use crate::dialect::{EventKind, StreamWatch, Usage};
+use crate::dialect::{EventKind, ModelName, StreamWatch, Usage};
 use crate::net::gather::MAX_PIECES;
 use crate::net::{Buf, clock};
 use crate::policy::{Attempt, TimeoutKind, What};
@@ -177,6 +177,7 @@ impl Pump<'_, '_> {
                 }
             }
             let batch = self.batch;
+            let failed = batch.error;
             let clean = batch.terminal || (over && self.complete());
             if clean && self.checked && !batch.error {
                 let translated = matches!(self.reader, Reader::Translate(_));
@@ -198,7 +199,7 @@ impl Pump<'_, '_> {
                     None => return self.client_left(),
                 }
             }
-            if batch.error {
+            if failed {
                 let what = if self.garbled { What::BadBody } else { What::StreamError };
                 return self.cut(what).await;
             }
@@ -261,6 +262,13 @@ impl Pump<'_, '_> {
     }
 
     fn take_event(&mut self, event: &[u8]) -> EventKind {
+        // A trace wants to know; streams say it before their first content, or with it.
+        if !self.committed && self.exchange.inbound.trace.is_some() {
+            let model = &mut self.exchange.client.notes.model;
+            if model.is_empty() {
+                *model = ModelName::in_event(event);
+            }
+        }
         match &mut self.reader {
             Reader::Watch(watch) => watch.event(event),
             Reader::Translate(translator) => match translator.event(event, &mut self.translated) {
@@ -321,6 +329,14 @@ impl Pump<'_, '_> {
             Reader::Watch(watch) => watch.usage(),
             Reader::Translate(translator) => translator.usage(),
         }
+    }
+
+    /// Notes why the model stopped, as far as it said so.
+    fn note_answer(&mut self) {
+        self.exchange.client.notes.finish = match &self.reader {
+            Reader::Watch(watch) => watch.finish(),
+            Reader::Translate(translator) => translator.finish_reason(),
+        };
     }
 
     fn commit(&mut self) {

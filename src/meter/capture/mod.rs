@@ -95,6 +95,8 @@ impl Captures {
 
 /// The thread that writes captures; it ends when every [`Captures`] is gone.
 pub struct CaptureThread {
+    /// What became of captures.
+    pub counts: Arc<Counts>,
     reopen: Arc<AtomicBool>,
     ended: Mutex<Receiver<()>>,
 }
@@ -134,7 +136,8 @@ pub fn start(output: Output, bytes: usize, redactor: Redactor) -> io::Result<(Ca
             sink.write(&line, 1);
         }
     })?;
-    Ok((Captures { to, counts }, CaptureThread { reopen, ended: Mutex::new(ended) }))
+    let thread = CaptureThread { counts: counts.clone(), reopen, ended: Mutex::new(ended) };
+    Ok((Captures { to, counts }, thread))
 }
 
 fn line(captured: &Captured, bytes: usize, redactor: &Redactor) -> Vec<u8> {

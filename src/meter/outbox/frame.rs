@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! flags | NUMBERS of 8 bytes | texts of the exchange | who: bits, then name and value of each bit |
-//! attempts: count, then each: flags, status, ATTEMPT_NUMBERS of 8 bytes, texts
+//! attempts: count, then each: flags, status, ATTEMPT_NUMBERS of 8 bytes, texts |
+//! trace: 0, or 1 and: id, flags, numbers, texts, host and port of each attempt
 //! ```
 //!
 //! A text is its length in one byte and its bytes; longer ones are cut at a character. Both sides are one build of one
@@ -13,6 +14,7 @@
 use super::beginning;
 use crate::dialect::{Api, ServiceTier, Usage};
 use crate::meter::record::{Answered, Cost, Outcome, Record, Source, Spend, Tried, WHO_MAX};
+use crate::meter::trace::{Context, Traced};
 use crate::policy::Fault;
 
 /// Longest text that is kept, bytes.
@@ -82,6 +84,23 @@ pub struct Entry<'b> {
     pub attempts: Vec<Attempt<'b>>,
     /// Who asked: names and values, pipeline, step and team first; what was not said is left out.
     pub who: Vec<(&'b str, &'b str)>,
+    /// Its trace, when that is sent.
+    pub trace: Option<Trace<'b>>,
+}
+
+/// What an exchange says for its trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace<'b> {
+    /// Its place in the trace.
+    pub context: Context,
+    /// When the first content came, microseconds after the exchange began.
+    pub first_content_us: Option<u64>,
+    /// Why the model stopped; empty when it did not say.
+    pub finish: &'b str,
+    /// The model that the answer names; empty when it names none.
+    pub model: &'b str,
+    /// Host and port of each attempt.
+    pub servers: Vec<(&'b str, u16)>,
 }
 
 /// One upstream call.
@@ -179,6 +198,23 @@ pub fn encode(id: &str, r: &Record<'_>, dims: &[Box<str>], out: &mut Vec<u8>) {
     }
     out.push(r.tried.len().min(TEXT_MAX) as u8);
     r.tried.iter().take(TEXT_MAX).for_each(|tried| write_attempt(tried, out));
+    out.push(u8::from(r.trace.is_some()));
+    if let Some(trace) = &r.trace {
+        write_trace(trace, r.tried, out);
+    }
+}
+
+fn write_trace(trace: &Traced<'_>, tried: &[Tried<'_>], out: &mut Vec<u8>) {
+    let context = &trace.context;
+    out.extend_from_slice(&context.trace);
+    out.push(context.flags);
+    write_numbers([context.span, context.parent, trace.first_content_us.unwrap_or(ABSENT)], out);
+    write_text(trace.finish, out);
+    write_text(trace.model, out);
+    for (host, port) in tried.iter().take(TEXT_MAX).map(|tried| tried.server) {
+        write_text(host, out);
+        out.extend_from_slice(&port.to_le_bytes());
+    }
 }
 
 const NOBODY: Answered<'static> = Answered { provider: "", model: "", key: None };
@@ -270,6 +306,10 @@ pub fn decode(bytes: &[u8]) -> Option<Entry<'_>> {
     for _ in 0..count {
         attempts.push(attempt(&mut from)?);
     }
+    let trace = match from.byte()? {
+        0 => None,
+        _ => Some(trace(&mut from, attempts.len())?),
+    };
     Some(Entry {
         id,
         api,
@@ -298,6 +338,27 @@ pub fn decode(bytes: &[u8]) -> Option<Entry<'_>> {
         client_retries: (small >> 16) as u8,
         attempts,
         who,
+        trace,
+    })
+}
+
+fn trace<'b>(from: &mut Bytes<'b>, attempts: usize) -> Option<Trace<'b>> {
+    let (id, rest) = from.0.split_first_chunk()?;
+    from.0 = rest;
+    let flags = from.byte()?;
+    let [span, parent, first] = from.numbers()?;
+    let [finish, model] = from.texts()?;
+    let mut servers = Vec::with_capacity(attempts);
+    for _ in 0..attempts {
+        let host = from.text()?;
+        servers.push((host, u16::from_le_bytes([from.byte()?, from.byte()?])));
+    }
+    Some(Trace {
+        context: Context { trace: *id, span, parent, flags },
+        first_content_us: (first != ABSENT).then_some(first),
+        finish,
+        model,
+        servers,
     })
 }
 
@@ -446,6 +507,7 @@ pub mod tests {
         tried: &[TRIED],
         who: ["nightly", "triage", "core", "", "", "", "", "", "", "", ""],
         labels: &[],
+        trace: None,
     };
 
     /// The call that answered it.
@@ -458,6 +520,7 @@ pub mod tests {
         elapsed_us: 249_900,
         answers: true,
         spend: Spend { tokens: 0, reported_nano_usd: 0, estimated_nano_usd: 0, aborted: false },
+        server: ("api.openai.com", 443),
     };
 
     /// A call that broke after it was billed.
@@ -470,6 +533,15 @@ pub mod tests {
         elapsed_us: 1_500,
         answers: false,
         spend: Spend { tokens: 7, reported_nano_usd: 700, estimated_nano_usd: 9_000, aborted: true },
+        server: ("azure.example", 8443),
+    };
+
+    /// What its trace says.
+    pub const TRACED: Traced<'static> = Traced {
+        context: Context { trace: [0xa5; 16], span: 3, parent: 0, flags: 1 },
+        first_content_us: None,
+        finish: "stop",
+        model: "gpt-4o-mini-2024-07-18",
     };
 
     #[test]
@@ -496,7 +568,14 @@ pub mod tests {
         assert_eq!((first.reason, first.result, first.status), ("first", "status", Some(503)));
         assert_eq!((first.fault, first.spend, first.target.key), ("capacity", FAILED.spend, None));
         assert!(entry.attempts[1].answers && entry.attempts[1].target.key == Some("main"));
+        assert_eq!(entry.trace, None);
         assert!(bytes.len() < 500, "{}", bytes.len());
+        r.trace = Some(TRACED);
+        encode("req_7", &r, &["branch".into(), "host".into()], &mut bytes);
+        let trace = decode(&bytes).unwrap().trace.unwrap();
+        assert_eq!((trace.context, trace.first_content_us), (TRACED.context, None));
+        assert_eq!((trace.finish, trace.model), ("stop", "gpt-4o-mini-2024-07-18"));
+        assert_eq!(trace.servers, [("azure.example", 8443), ("api.openai.com", 443)]);
     }
 
     #[test]
@@ -513,7 +592,7 @@ pub mod tests {
     fn a_frame_that_is_cut_anywhere_is_no_entry() {
         let mut bytes = Vec::new();
         let tried = [FAILED, TRIED];
-        encode("", &Record { tried: &tried, ..PLAIN }, &[], &mut bytes);
+        encode("", &Record { tried: &tried, trace: Some(TRACED), ..PLAIN }, &[], &mut bytes);
         assert!((0..bytes.len()).all(|end| decode(&bytes[..end]).is_none()));
     }
 

@@ -10,11 +10,12 @@
 mod frame;
 mod ring;
 
+pub use frame::decode;
+#[cfg(test)]
+pub use frame::encode;
 #[cfg(test)]
 pub use frame::tests as samples;
-pub use frame::{Attempt, Entry, api_label, is_ok};
-#[cfg(test)]
-pub use frame::{decode, encode};
+pub use frame::{Attempt, Entry, Trace, api_label, is_ok};
 pub use ring::Pushed;
 
 use super::record::Record;
@@ -71,12 +72,13 @@ impl Outbox {
 }
 
 impl Inbox {
-    /// Hands over every exchange that is in the ring, oldest first, and returns how many there were.
-    pub fn each(&mut self, mut take: impl FnMut(&Entry<'_>)) -> usize {
+    /// Hands over every exchange that is in the ring, oldest first, with the bytes that [`decode`] reads it from, and returns
+    /// how many there were.
+    pub fn each(&mut self, mut take: impl FnMut(&Entry<'_>, &[u8])) -> usize {
         let mut count = 0;
         while self.receiver.pop(&mut self.frame) {
             if let Some(entry) = frame::decode(&self.frame) {
-                take(&entry);
+                take(&entry, &self.frame);
                 count += 1;
             }
         }
@@ -100,9 +102,9 @@ mod tests {
         let sent = (0..100).filter(|id| outbox.push(&id.to_string(), &PLAIN, &[]) != Pushed::Dropped).count();
         assert!(sent > 5 && sent < 20, "{sent}");
         let mut ids: Vec<u64> = Vec::new();
-        assert_eq!(inbox.each(|entry| ids.push(entry.id.parse().unwrap())), sent);
+        assert_eq!(inbox.each(|entry, _| ids.push(entry.id.parse().unwrap())), sent);
         assert_eq!(ids, (0..sent as u64).collect::<Vec<_>>());
         assert_eq!((outbox.dropped(), inbox.dropped()), (100 - sent as u64, 100 - sent as u64));
-        assert_eq!(inbox.each(|_| ()), 0);
+        assert_eq!(inbox.each(|_, _| ()), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! nothing. A lone surrogate escape is allowed, as the grammar has it; [`super::unescape`] refuses it. A byte order mark
 //! is refused (section 8.1).
 
+use super::super::simd::short_string_stops;
 use super::skip::is_number;
 use super::{DEPTH_MAX, JsonError, JsonErrorKind, error, is_space, skip_space};
 
@@ -120,6 +121,13 @@ impl Walk<'_> {
     fn string(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         loop {
+            while let Some(block) = self.doc.get(self.at..).and_then(<[u8]>::first_chunk::<16>) {
+                let stops = short_string_stops(block);
+                self.at += (stops.trailing_zeros() as usize).min(block.len());
+                if stops != 0 {
+                    break;
+                }
+            }
             match self.peek()? {
                 b'"' => {
                     self.at += 1;

@@ -75,6 +75,17 @@ pub(crate) fn short_strings(block: &[u8; 16]) -> u32 {
     block.iter().rev().fold(0, |mask, &byte| mask << 1 | u32::from(matches!(byte, b'"' | b'\\')))
 }
 
+/// The same, and control bytes, which no string may hold.
+#[inline(always)]
+pub(crate) fn short_string_stops(block: &[u8; 16]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        x86::short_string_stops(block)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    block.iter().rev().fold(0, |mask, &byte| mask << 1 | u32::from(matches!(byte, b'"' | b'\\' | 0..=0x1f)))
+}
+
 /// Lanes without any special instruction.
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
@@ -193,6 +204,26 @@ where
         }
     }
     portable
+}
+
+#[cfg(test)]
+mod short_tests {
+    #[test]
+    fn each_byte_at_each_place_of_a_short_block_is_seen_for_what_it_is() {
+        for byte in 0..=255u8 {
+            for at in 0..16 {
+                let mut block = [b'x'; 16];
+                block[at] = byte;
+                let string = matches!(byte, b'"' | b'\\');
+                assert_eq!(super::short_strings(&block), u32::from(string) << at, "{byte}");
+                assert_eq!(
+                    super::short_string_stops(&block),
+                    u32::from(string || byte < 0x20) << at,
+                    "{byte}"
+                );
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -107,6 +107,13 @@ pub(super) fn short_strings(block: &[u8; 16]) -> u32 {
     unsafe { sse2::short_strings(block) }
 }
 
+/// The same, and control bytes.
+#[inline(always)]
+pub(super) fn short_string_stops(block: &[u8; 16]) -> u32 {
+    // SAFETY: as above.
+    unsafe { sse2::short_string_stops(block) }
+}
+
 /// Two masks as one.
 #[inline(always)]
 fn join(low: u32, high: u32) -> u64 {
@@ -131,6 +138,15 @@ mod sse2 {
         let quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'"' as i8));
         let backslashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\\' as i8));
         _mm_movemask_epi8(_mm_or_si128(quotes, backslashes)) as u32
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    pub(super) fn short_string_stops(block: &[u8; 16]) -> u32 {
+        let bytes = load(block);
+        // Unsigned "at most 0x1f": the smaller of the two is the byte itself.
+        let controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
+        _mm_movemask_epi8(controls) as u32 | short_strings(block)
     }
 
     /// The mask of `class` over both halves of a block.

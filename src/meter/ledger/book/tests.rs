@@ -24,7 +24,7 @@ impl Desk {
 
     fn book(&mut self, record: &Record<'_>, unix_s: u64) {
         self.outbox.push("", record, &[]);
-        self.inbox.each(|entry| self.ledger.book(entry, unix_s));
+        self.inbox.each(|entry, _| self.ledger.book(entry, unix_s));
     }
 }
 
