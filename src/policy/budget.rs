@@ -430,6 +430,15 @@ mod tests {
     }
 
     #[test]
+    fn a_target_is_in_trouble_below_half_of_its_savings() {
+        let strain = Strain::of_target(1);
+        (0..5).for_each(|_| strain.charge(&SET, 0, true));
+        assert!(!strain.is_felt(&SET, 0), "exactly half is left");
+        strain.charge(&SET, 0, true);
+        assert!(strain.is_felt(&SET, 0));
+    }
+
+    #[test]
     fn the_debt_of_an_outage_is_bounded() {
         let strain = Strain::of_target(1);
         for _ in 0..1_000_000 {
