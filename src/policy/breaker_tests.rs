@@ -379,3 +379,23 @@ fn phases_and_reasons_have_stable_words() {
     let reasons = Trip::ALL.map(Trip::label);
     assert_eq!(reasons, ["failures_in_row", "failure_share", "slow_calls", "tokens_burnt", "probe_failed"]);
 }
+
+#[test]
+fn a_share_of_slow_calls_below_half_never_opens_it() {
+    let mut b = Bench::new();
+    b.settings.slow_call_us = Some(5 * S);
+    for n in 0..1000u64 {
+        let first_token_us = if n % 5 < 2 { 6 * S } else { S };
+        assert_eq!(b.say(n * S / 20, Verdict::Works { first_token_us }), None);
+    }
+}
+
+#[test]
+fn a_quarter_of_large_prompts_failing_opens_it_at_half_a_million_tokens() {
+    let mut b = Bench::new();
+    let opened: Vec<_> = (1..=36u64)
+        .map(|n| if n % 4 == 0 { b.say(S, Verdict::Fails { tokens: 60_000 }) } else { b.work(S) })
+        .collect();
+    assert_eq!(opened.iter().position(Option::is_some), Some(35), "the ninth failure: 540,000");
+    assert_eq!(opened[35], Some(Trip::Tokens));
+}

@@ -291,7 +291,9 @@ mod tests {
         }
         let (one, other, none) = (PriceSource::new(Free), PriceSource::new(Free), PriceSource::default());
         assert!(one == one.clone() && none == PriceSource::default());
-        assert!(one != other && one != none && none != one);
+        assert_ne!(one, other);
+        assert_ne!(one, none);
+        assert_ne!(none, one);
         assert_eq!(one.price("any", "free"), Some(Price::default()));
         assert_eq!((one.price("any", "gpt"), none.price("any", "free")), (None, None));
     }

@@ -301,3 +301,34 @@ fn each_key_is_asked_once_although_the_limit_says_to_come_back_at_once() {
     keys.dedup();
     assert_eq!((keys.len(), flight.attempts().len()), (3, 3), "then it waits");
 }
+
+#[test]
+fn a_model_that_no_key_may_serve_is_the_operators_to_fix_and_not_worth_waiting_for() {
+    let mut core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0])]);
+    let target = TargetRef { keys: 0, ..TargetRef::new(ProviderId(0), core.slot(ProviderId(0), b"m")) };
+    let end = gave_up(Flight::begin(&mut core, Chain::of(PolicyId(0), &[target]), ask(S)).next(&mut core, S));
+    assert_eq!(end.skips.get(0).map(|skip| skip.reason), Some(SkipReason::NoKey));
+    assert_eq!(end.retry_after_us, None);
+}
+
+#[test]
+fn another_model_of_a_provider_that_failed_needs_a_token_and_another_provider_needs_none() {
+    for (second, asked) in [(0, false), (1, true)] {
+        let mut providers = ["a", "b"].map(ProviderSettings::new);
+        providers.iter_mut().for_each(|p| (p.budget.percent, p.budget.floor_per_second) = (0, 0));
+        let mut core = core_of(providers.to_vec());
+        let slots = [core.slot(ProviderId(0), b"m"), core.slot(ProviderId(second), b"other")];
+        let targets = [TargetRef::new(ProviderId(0), slots[0]), TargetRef::new(ProviderId(second), slots[1])];
+        let mut flight = Flight::begin(&mut core, Chain::of(PolicyId(0), &targets), ask(S));
+        let first = attempt(flight.next(&mut core, S));
+        flight.settle(&mut core, S, first.no, transport(What::Truncated));
+        match flight.next(&mut core, S) {
+            Step::Attempt(_) => assert!(asked),
+            step => {
+                let end = gave_up(step);
+                assert!(!asked);
+                assert_eq!(end.skips.get(1).map(|skip| skip.reason), Some(SkipReason::BudgetSpent));
+            }
+        }
+    }
+}
