@@ -157,6 +157,7 @@ fn records(times: u64) -> u64 {
         elapsed_us: 900_000,
         answers: true,
         spend: Spend::default(),
+        server: ("127.0.0.1", 443),
     }];
     let mut core = CoreMeter::new(Arc::new(Meter::default()));
     for _ in 0..times {
@@ -183,6 +184,7 @@ fn records(times: u64) -> u64 {
             client_retries: 0,
             tried: &tried,
             who: Default::default(),
+            trace: None,
             labels: &[],
         }));
     }

@@ -31,6 +31,8 @@ class Peer:
     # A second port for streams, where they need other settings.
     stream_port: int = 0
     ready_s: float = 10
+    # It takes a port of its own choice and writes "PORT n".
+    tells_port: bool = False
 
 
 def _config(folder, name, **words):
@@ -114,11 +116,12 @@ def tensorzero(folder, port, upstream, **_):
         "async def main():\n"
         f"    gateway = tensorzero._start_http_gateway(config_file={str(conf)!r}, clickhouse_url=None, postgres_url=None, valkey_url=None, async_setup=True)\n"
         "    gateway = await gateway\n"
+        "    print('PORT', gateway.base_url.split(':')[2].split('/')[0], flush=True)\n"
         "    await asyncio.sleep(1e6)\n"
         "asyncio.run(main())\n"
     )
     return Peer(
-        [python, "-c", code], path="/openai/v1/chat/completions", model="tensorzero::model_name::gpt-4o-mini", ready_s=60
+        [python, "-c", code], path="/openai/v1/chat/completions", model="tensorzero::model_name::gpt-4o-mini", ready_s=60, tells_port=True
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -60,6 +61,17 @@ def wait_for_port(port, child, limit_s):
             return time.monotonic() - began
         except OSError:
             time.sleep(0.0005)
+    return None
+
+
+def told_port(log, child, limit_s):
+    """The port that a process writes to its log as "PORT n"; None when it ends or says nothing."""
+    began = time.monotonic()
+    while time.monotonic() - began < limit_s and child.poll() is None:
+        found = re.search(r"^PORT (\d+)$", log.read_text(), re.M)
+        if found:
+            return int(found.group(1))
+        time.sleep(0.05)
     return None
 
 

@@ -9,7 +9,9 @@ from .process import say
 def certificate(folder):
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+         # rustls takes no authority's certificate for a server's own.
+         "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
         check=True, capture_output=True,
     )
 
@@ -27,6 +29,8 @@ def start(name, title, folder, upstream, make, core=process.GATEWAY_CORE, before
     port = process.free_port()
     peer = make(folder, port, upstream)
     child = process.start(core, [*before, *peer.words], folder / f"{name}.log", peer.env, peer.cwd)
+    if peer.tells_port:
+        port = process.told_port(folder / f"{name}.log", child, peer.ready_s) or port
     ready = process.wait_for_port(port, child, peer.ready_s * (10 if before else 1))
     if ready is None:
         process.stop(child)

@@ -27,6 +27,7 @@ const BODY_MIN_BYTES_PER_S: u64 = 500;
 const BODY_GRACE_US: u64 = 5_000_000;
 
 /// What came from a client.
+#[allow(clippy::large_enum_variant)] // a box would be an allocation for each request
 pub enum Arrived {
     /// A whole request; head and body are in the client's gather.
     Request(Inbound),

@@ -19,7 +19,7 @@ pub const SCHEMA: i32 = 3;
 pub const PER_OCTAVE: i32 = 1 << SCHEMA;
 /// Values up to this are zero. What Prometheus' own client libraries say; only zeros are there, since values are whole
 /// microseconds or tokens.
-pub const ZERO_THRESHOLD: f64 = 2.938_735_877_055_718_8e-39; // 2^-128
+pub const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39; // 2^-128
 
 const FRACTION_BITS: u32 = 52;
 

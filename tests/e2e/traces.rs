@@ -59,7 +59,7 @@ fn seen(mock: &Mock, name: &str) -> Vec<String> {
     mock.requests().iter().map(of).collect()
 }
 
-fn one<'s>(spans: &'s [Span], fits: impl Fn(&Span) -> bool) -> &'s Span {
+fn one(spans: &[Span], fits: impl Fn(&Span) -> bool) -> &Span {
     let found: Vec<&Span> = spans.iter().filter(|span| fits(span)).collect();
     assert_eq!(found.len(), 1, "{spans:#?}");
     found[0]

@@ -70,6 +70,9 @@ enum Job {
     Wake,
 }
 
+/// Where the outcome of a reload goes: what was said, or why it was refused.
+type Reloaded = mpsc::Sender<Result<String, String>>;
+
 /// What the hub reads, shared with its thread.
 pub struct Facts {
     /// What is known of finished exchanges.
@@ -91,7 +94,7 @@ pub struct Facts {
     snapshot: ArcSwapOption<Snapshot>,
     watchers: AtomicU32,
     /// Who waits for a reload; `None` when the gateway cannot load its configuration again.
-    reloads: Mutex<Option<Vec<mpsc::Sender<Result<String, String>>>>>,
+    reloads: Mutex<Option<Vec<Reloaded>>>,
 }
 
 impl Facts {
