@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(named(&view.pipelines, "").requests, [0, 0, 1]);
         let calls: u32 = view.providers.iter().map(|one| one.requests[0]).sum();
         let errors: u32 = view.providers.iter().map(|one| one.errors[0]).sum();
-        assert_eq!((calls, errors), (2, 1));
+        assert_eq!((calls, errors), (3, 1), "two calls for the first request, one for the second");
         assert_eq!((view.recent.requests, view.recent.errors, view.total.requests), (3, 1, 3));
         assert_eq!(history.view(Span::Hour, 0, 1_000 + RECENT_S + 5).recent.requests, 1);
         assert_eq!(history.view(Span::Day, 0, 1_014).steps, 1);
