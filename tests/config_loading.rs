@@ -12,9 +12,10 @@ fn nothing(_: &str) -> Option<String> {
     None
 }
 
-/// Every variable but those of OpenTelemetry, which would turn traces on.
+/// Every variable but those of OpenTelemetry, which would turn traces on. The token of the page is none of the keys.
 fn keys(name: &str) -> Option<String> {
-    (!name.starts_with("OTEL_")).then(|| "key".to_owned())
+    let value = if name == "SLUICE_ADMIN_TOKEN" { "a-token-of-the-page" } else { "key" };
+    (!name.starts_with("OTEL_")).then(|| value.to_owned())
 }
 
 fn loader() -> Loader {
