@@ -289,7 +289,9 @@ fn the_gateway_answers_for_itself() {
         assert!(list.get("first_id").is_some(), "{list}");
         let got = client.get("/v1/models/nobody");
         assert_eq!((got.status, &got.json()["error"]["code"]), (404, &"model_not_found".into()));
-        for path in ["/", "/nothing", "/v2/chat", "/metrics/x"] {
+        let got = client.get("/");
+        assert_eq!((got.status, got.header("content-type")), (200, Some("text/html; charset=utf-8")));
+        for path in ["/nothing", "/v2/chat", "/metrics/x"] {
             let got = client.get(path);
             assert_eq!(got.status, 404, "{path}");
             assert!(got.text().contains("/v1/chat/completions"), "{}", got.text());
