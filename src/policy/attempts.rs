@@ -11,10 +11,10 @@ use super::fault::{Failure, Fault, What};
 use super::ids::{KeyId, ProviderId};
 use super::settings::ATTEMPTS_MAX;
 
-/// Attempts and skips that are kept without memory of their own. Most exchanges make one call and few chains have
-/// more than three targets; every stream holds a record of its own for as long as it lasts, so room for all sixteen would be
+/// Attempts and skips that are kept without memory of their own. Most exchanges make one call, and a walk over three failing
+/// targets four as a rule; every stream holds a record of its own for as long as it lasts, so room for all sixteen would be
 /// paid for thousands of times.
-const FEW: usize = 3;
+const FEW: usize = 4;
 
 /// Why an attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
