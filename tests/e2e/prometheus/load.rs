@@ -103,6 +103,13 @@ impl World {
                 while self.one(&mut client, model, pipeline, step, words).as_deref() != wanted {}
             }
         }
+        // A series that is born with its last value has no rate: the refusals have to begin here, too.
+        let mut client = Client::to(self.gateway.addr());
+        let refused = || self.alpha.counts().statuses.into_iter().any(|(status, n)| status == 503 && n > 0);
+        while !refused() {
+            let (pipeline, step, words, _) = STEPS[0];
+            self.one(&mut client, "alpha/m", pipeline, step, words);
+        }
         self.everything_else();
     }
 

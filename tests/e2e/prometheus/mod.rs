@@ -241,15 +241,16 @@ fn native_histograms_say_the_truth(native: &Prometheus, log: &Path, before: usiz
     ] {
         let name = query.split('{').next().unwrap();
         let truths = [
-            (of(&all, value), format!("sum({query})")),
-            (of(&all[before..], value), format!("sum(rate({query}[5m]))")),
+            (of(&all, value), format!("sum({query})"), 0.03),
+            // What a scrape and a line of the log saw first may differ at the beginning.
+            (of(&all[before..], value), format!("sum(rate({query}[5m]))"), 0.1),
         ];
-        for (truth, inner) in truths {
+        for (truth, inner, ranks) in truths {
             assert!(truth.len() > 20, "{name}: {}", truth.len());
             for quantile in [0.25, 0.5, 0.9] {
                 let said = native.number(&format!("histogram_quantile({quantile}, {inner})"));
-                // A rank to either side, since ranks between two values may go to either.
-                let (low, high) = (at(&truth, quantile - 0.03), at(&truth, quantile + 0.03));
+                // Some ranks to either side, since those between two values may go to either.
+                let (low, high) = (at(&truth, quantile - ranks), at(&truth, quantile + ranks));
                 println!("{name} {quantile}: {said:.5}, truth {:.5}", at(&truth, quantile));
                 assert!(
                     said > low / RANGE && said < high * RANGE,
