@@ -4,7 +4,7 @@ use std::io;
 
 use super::args::ExplainArgs;
 use super::{Exit, Surroundings};
-use crate::config::{ListPrice, Loader, ModelPrice, explain};
+use crate::config::{Loader, explain};
 use crate::meter::price::PriceList;
 use crate::policy::price::Prices;
 
@@ -19,7 +19,7 @@ pub(super) fn run(args: &ExplainArgs, around: &mut Surroundings<'_>) -> io::Resu
         }
     };
     let list = PriceList::shipped();
-    match explain(&plan, &args.model, &|provider, model| listed(&list, provider, model)) {
+    match explain(&plan, &args.model, &|provider, model| list.price(provider, model).map(Into::into)) {
         Ok(explanation) => {
             write!(around.out, "{explanation}")?;
             Ok(Exit::Ok)
@@ -29,21 +29,4 @@ pub(super) fn run(args: &ExplainArgs, around: &mut Surroundings<'_>) -> io::Resu
             Ok(Exit::Refused)
         }
     }
-}
-
-/// What the list says of a model, for an explanation.
-fn listed(list: &PriceList, provider: &str, model: &str) -> Option<ListPrice> {
-    let found = list.price(provider, model)?;
-    let rates = found.rates;
-    Some(ListPrice {
-        price: ModelPrice {
-            input: rates.input,
-            cache_read: rates.cache_read,
-            cache_write: rates.cache_write,
-            output: rates.output,
-            extras: found.extras,
-        },
-        context_tokens: (found.context_tokens > 0).then_some(found.context_tokens),
-        dearer_above: found.large.map(|(tokens, _)| tokens),
-    })
 }

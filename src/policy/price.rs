@@ -12,7 +12,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::ModelPrice;
+use crate::config::{ListPrice, ModelPrice};
 use crate::dialect::ServiceTier;
 
 pub use crate::config::PriceExtras as Extras;
@@ -173,6 +173,24 @@ impl PartialEq for PriceSource {
             (None, None) => true,
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             _ => false,
+        }
+    }
+}
+
+impl From<Price> for ListPrice {
+    /// What a list says of a model, in the words of an explanation.
+    fn from(price: Price) -> ListPrice {
+        let rates = price.rates;
+        ListPrice {
+            price: ModelPrice {
+                input: rates.input,
+                cache_read: rates.cache_read,
+                cache_write: rates.cache_write,
+                output: rates.output,
+                extras: price.extras,
+            },
+            context_tokens: (price.context_tokens > 0).then_some(price.context_tokens),
+            dearer_above: price.large.map(|(tokens, _)| tokens),
         }
     }
 }

@@ -5,10 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{
-    Explanation, KeyId, Line, ListPrice, ModelPrice, Plan, PlanSource, Provider, explain, show_bytes, show_ms,
-};
-use crate::policy::price::PriceSource;
+use crate::config::{Explanation, KeyId, Line, Plan, PlanSource, Provider, explain, show_bytes, show_ms};
 
 use super::super::live::Live;
 
@@ -24,7 +21,7 @@ pub fn json(live: &Live) -> Vec<u8> {
         names.push(&sample);
     }
     let prices = live.settings.prices.clone();
-    let listed = |provider: &str, model: &str| list_price(&prices, provider, model);
+    let listed = |provider: &str, model: &str| prices.price(provider, model).map(Into::into);
     let chains = names.iter().take(EXPLAINED_MAX).filter_map(|name| explain(plan, name, &listed).ok());
     let source = match &plan.source {
         PlanSource::File(path) => json!({"file": path.display().to_string()}),
@@ -44,22 +41,6 @@ pub fn json(live: &Live) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
-}
-
-fn list_price(prices: &PriceSource, provider: &str, model: &str) -> Option<ListPrice> {
-    let found = prices.price(provider, model)?;
-    let rates = found.rates;
-    Some(ListPrice {
-        price: ModelPrice {
-            input: rates.input,
-            cache_read: rates.cache_read,
-            cache_write: rates.cache_write,
-            output: rates.output,
-            extras: found.extras,
-        },
-        context_tokens: (found.context_tokens > 0).then_some(found.context_tokens),
-        dearer_above: found.large.map(|(tokens, _)| tokens),
-    })
 }
 
 fn provider_json(plan: &Plan, provider: &Provider) -> Value {
