@@ -26,6 +26,12 @@ fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// What each open descriptor is, for a failure's message.
+fn descriptors() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).map(|to| to.display().to_string()).collect()
+}
+
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -198,7 +204,7 @@ fn clients_that_come_and_go_leave_nothing_behind() {
             samples.iter().map(|s| s.1).max().unwrap(),
         );
         assert_eq!(malformed, 0);
-        assert!(open_descriptors() <= before, "{before} descriptors before, {} after", open_descriptors());
+        assert!(open_descriptors() <= before, "{before} descriptors before, now {:?}", descriptors());
         assert!(late < early + 16 * 1024, "memory grows: {samples:?}");
         assert!(tally.whole.load(Ordering::Acquire) > 100);
     });

@@ -14,14 +14,13 @@ use std::task::{Context, Poll, Waker};
 
 use super::core::{Core, Phase};
 
-/// Turns of the loop that tasks get to end in; they need one.
-const TURNS_MAX: u32 = 1000;
-
 /// The wakers of the tasks of one core.
 #[derive(Default)]
 pub struct Roll {
     wakers: RefCell<Vec<Option<Waker>>>,
     free: RefCell<Vec<usize>>,
+    /// Who waits for tasks to leave.
+    waiting: RefCell<Option<Waker>>,
 }
 
 impl Roll {
@@ -42,6 +41,9 @@ impl Roll {
     fn leave(&self, at: usize) {
         self.wakers.borrow_mut()[at] = None;
         self.free.borrow_mut().push(at);
+        if let Some(waker) = &*self.waiting.borrow() {
+            waker.wake_by_ref();
+        }
     }
 
     /// Wakes every task.
@@ -55,15 +57,17 @@ impl Roll {
         self.wakers.borrow().len() - self.free.borrow().len()
     }
 
-    /// Waits until at most `left` tasks are there, for a bounded number of turns.
+    /// Waits until at most `left` tasks are there: those whose phase has come end as soon as they are polled.
+    ///
+    /// Woken by each that leaves. It must not wake itself: the runtime polls its main future again and again while that
+    /// is woken, and would never come to the tasks.
     pub async fn drained_to(&self, left: usize) {
-        let mut turns = 0;
         poll_fn(|cx| {
-            turns += 1;
-            if self.len() <= left || turns > TURNS_MAX {
+            if self.len() <= left {
+                self.waiting.take();
                 return Poll::Ready(());
             }
-            cx.waker().wake_by_ref();
+            self.waiting.replace(Some(cx.waker().clone()));
             Poll::Pending
         })
         .await;
@@ -160,16 +164,17 @@ mod tests {
                 std::future::pending::<()>().await;
             };
             let task = monoio::spawn(until(core.clone(), Phase::Closed, waiting));
-            let other = monoio::spawn(until(core.clone(), Phase::Ended, std::future::pending::<()>()));
+            monoio::spawn(until(core.clone(), Phase::Ended, std::future::pending::<()>()));
             core.roll.drained_to(2).await;
             core.enter(Phase::Draining);
-            core.roll.drained_to(1).await;
             assert_eq!(Rc::strong_count(&held), 2, "too early");
             core.enter(Phase::Closed);
+            core.roll.drained_to(1).await;
             assert_eq!(task.await, Ended::Stopped);
             assert_eq!((Rc::strong_count(&held), core.roll.len()), (1, 1));
             core.enter(Phase::Ended);
-            assert_eq!(other.await, Ended::Stopped);
+            core.roll.drained_to(0).await;
+            assert_eq!(Rc::strong_count(&core), 1, "a task keeps its core for ever");
         });
     }
 }
