@@ -29,7 +29,10 @@ fn open_descriptors() -> usize {
 /// What each open descriptor is, for a failure's message.
 fn descriptors() -> Vec<String> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    entries.filter_map(|entry| std::fs::read_link(entry.path()).ok()).map(|to| to.display().to_string()).collect()
+    entries
+        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+        .map(|to| to.display().to_string())
+        .collect()
 }
 
 fn resident_kib() -> u64 {

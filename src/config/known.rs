@@ -58,7 +58,7 @@ impl Table {
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::plan::Dialect;
+    use super::super::dialect::Dialect;
     use super::super::values;
     use super::*;
 

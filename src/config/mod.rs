@@ -24,6 +24,7 @@ mod checks;
 mod compile;
 pub mod defaults;
 mod diagnostics;
+mod dialect;
 mod env;
 mod explain;
 mod fallbacks;
@@ -55,6 +56,7 @@ pub use catalog::{Catalog, Chain, Offered, TargetRef, UnknownModel, UnknownReaso
 pub use checks::Check;
 pub use compile::parse_listen;
 pub use diagnostics::{ConfigError, Diagnostic, Severity};
+pub use dialect::Dialect;
 pub use env::Env;
 pub use explain::{Explanation, Line, ListPrice, Listed, TargetWords, explain};
 pub use known::MOCK;
@@ -66,8 +68,8 @@ pub use mechanisms::{
 pub use observe::{DIMS_MAX, METRICS_PATH, Who, WhoHeader, WhoLabel};
 pub use places::Places;
 pub use plan::{
-    ClientKey, Dialect, DriverChoice, Key, KeyId, Origin, Plan, PlanSource, Provider, ProviderId, Route,
-    RouteId, Scheme, Slot, SlotId, Target,
+    ClientKey, DriverChoice, Key, KeyId, Origin, Plan, PlanSource, Provider, ProviderId, Route, RouteId,
+    Scheme, Slot, SlotId, Target,
 };
 pub use secret::Secret;
 pub use traces::{TracesConfig, TracesProtocol};
