@@ -429,10 +429,8 @@ impl Flight {
         let limits = self.limits(core, target, now_us, live.probe.is_some());
         Step::Attempt(Attempt {
             no,
-            provider: target.provider,
             key: live.key,
             target: live.target,
-            slot: target.slot,
             reason,
             fresh_connection,
             probe: live.probe.is_some(),
@@ -441,7 +439,7 @@ impl Flight {
         })
     }
 
-    /// The times of an attempt that starts now; the rest of the attempt is left blank.
+    /// Provider, slot and times of an attempt that starts now; the rest of the attempt is left blank.
     pub(super) fn limits(&self, core: &Core, target: TargetRef, now_us: u64, probe: bool) -> Attempt {
         let provider = &core.settings.providers[usize::from(target.provider.0)];
         let limits = core.settings.policy(self.chain.policy).timeouts.over(&provider.timeouts);
@@ -578,3 +576,13 @@ impl Flight {
         usize::from(!self.ask.stream)
     }
 }
+
+#[cfg(test)]
+#[cfg(not(loom))]
+#[path = "flight_hedge_tests.rs"]
+mod hedge_tests;
+
+#[cfg(test)]
+#[cfg(not(loom))]
+#[path = "flight_walk_tests.rs"]
+mod walk_tests;

@@ -332,3 +332,90 @@ fn another_model_of_a_provider_that_failed_needs_a_token_and_another_provider_ne
         }
     }
 }
+
+#[test]
+fn a_503_of_the_last_target_is_asked_twice_more_and_one_before_it_is_not() {
+    let (mut core, chain) = two();
+    let (mut now, mut asked) = (S, Vec::new());
+    let mut flight = Flight::begin(&mut core, chain, ask(now));
+    loop {
+        match flight.next(&mut core, now) {
+            Step::Attempt(tried) => {
+                asked.push(tried.provider.0);
+                flight.settle(&mut core, now, tried.no, status(503));
+            }
+            Step::Wait { until_us, .. } => now = until_us,
+            step => {
+                assert_eq!(gave_up(step).cause, Cause::Failed);
+                break;
+            }
+        }
+    }
+    assert_eq!(asked, [0, 1, 1, 1]);
+}
+
+#[test]
+fn a_deadline_of_the_caller_ends_the_walk_although_the_gateway_saw_none() {
+    let (mut core, chain) = two();
+    let mut flight = Flight::begin(&mut core, chain, ask(S));
+    let first = attempt(flight.next(&mut core, S));
+    let late = transport(What::Timeout(TimeoutKind::Deadline));
+    assert!(!flight.settle(&mut core, 2 * S, first.no, late).more);
+    assert_eq!(gave_up(flight.next(&mut core, 2 * S)).cause, Cause::Deadline);
+}
+
+#[test]
+fn a_call_that_was_cancelled_alone_ends_the_walk() {
+    let (mut core, chain) = two();
+    let mut flight = Flight::begin(&mut core, chain, ask(S));
+    let first = attempt(flight.next(&mut core, S));
+    assert!(!flight.settle(&mut core, 2 * S, first.no, Outcome::Cancelled).more);
+    assert_eq!(gave_up(flight.next(&mut core, 2 * S)).cause, Cause::Cancelled);
+}
+
+#[test]
+fn a_report_of_a_call_that_does_not_run_promises_nothing_once_the_walk_has_an_end_or_an_answer() {
+    let (mut core, chain) = two();
+    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(S) });
+    assert!(flight.settle(&mut core, S, 9, status(503)).more, "nothing was tried so far");
+    let first = attempt(flight.next(&mut core, S));
+    flight.first_token(&mut core, S, first.no);
+    assert!(!flight.settle(&mut core, S, 9, status(503)).more, "the first one answers");
+    let mut flight = Flight::begin(&mut core, chain, ask(S));
+    let first = attempt(flight.next(&mut core, S));
+    flight.settle(&mut core, S, first.no, status(422));
+    assert!(!flight.settle(&mut core, S, first.no, status(503)).more, "the caller was at fault");
+}
+
+#[test]
+fn a_stream_is_slow_by_its_first_token_and_not_by_its_length() {
+    for (first_token_us, slow) in [(S / 2, 0), (2 * S, 1)] {
+        let mut a = ProviderSettings::new("a");
+        a.breaker.slow_call_us = Some(S);
+        let mut core = core_of(vec![a]);
+        let chain = chain(&core, &[0]);
+        let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(S) });
+        let only = attempt(flight.next(&mut core, S));
+        flight.first_token(&mut core, S + first_token_us, only.no);
+        flight.settle(&mut core, 60 * S, only.no, ok());
+        let tally = core.shared().breaker(chain.targets()[0].slot, 60 * S).unwrap().tally;
+        assert_eq!((tally.calls, tally.slow), (1, slow));
+    }
+}
+
+#[test]
+fn when_two_probes_race_the_slower_one_is_given_back_for_the_next_request() {
+    let (mut core, chain) = hedging();
+    for _ in 0..5 {
+        run(&mut core, chain, 300 * S, |_| transport(What::Truncated));
+    }
+    let now = 303 * S;
+    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
+    let first = attempt(flight.next(&mut core, now));
+    let second = flight.hedge(&mut core, now + 1_000).expect("a probe may be a hedge");
+    assert!(first.probe && second.probe);
+    assert_eq!(flight.first_token(&mut core, now + 2_000, first.no), Some(second.no));
+    flight.settle(&mut core, now + 2_000, second.no, Outcome::Cancelled);
+    let phases = [0, 1].map(|n| core.shared().breaker(chain.targets()[n].slot, now + 2_000).unwrap().phase);
+    assert_eq!(phases, [Phase::Ramping, Phase::Open]);
+}
