@@ -66,10 +66,10 @@ impl Histogram {
     /// Counts one value. Only the owning core calls this.
     #[inline]
     pub fn observe(&self, value: u64) {
-        let at = self.shape.bounds.iter().take_while(|bound| value > **bound).count();
-        self.counts[at].add(1);
+        let cell = self.shape.cell(value);
+        self.counts[self.shape.classic(value, cell)].add(1);
         self.sum.add(value);
-        self.native.get_or_init(|| cells(self.shape.cells()))[self.shape.cell(value)].add(1);
+        self.native.get_or_init(|| cells(self.shape.cells()))[cell].add(1);
     }
 
     /// How its values are told apart.
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_value_at_a_bound_belongs_to_its_range_and_one_past_it_to_the_next() {
-        const SHAPE: Shape = Shape { bounds: &[10, 20], unit: 1.0, octaves: (-1, 10) };
+        static SHAPE: Shape = Shape::new(&[10, 20], 1.0, (-1, 10));
         let histogram = Histogram::new(&SHAPE);
         assert!(histogram.native().is_empty(), "nothing is taken before there is a value");
         for value in [0, 10, 11, 20, 21, 1000] {
@@ -113,5 +113,19 @@ mod tests {
         assert_eq!(histogram.sum(), 1062);
         let native = |value| histogram.native()[SHAPE.cell(value)].get();
         assert_eq!([0, 10, 11, 20, 21, 1000].map(native), [1; 6]);
+    }
+
+    #[test]
+    fn the_classic_range_found_from_the_native_one_is_the_one_that_counting_finds() {
+        use crate::meter::shapes::{DURATION, FIRST_TOKEN, OVERHEAD, PER_TOKEN, QUEUE, TOKENS};
+
+        for shape in [&DURATION, &FIRST_TOKEN, &OVERHEAD, &PER_TOKEN, &QUEUE, &TOKENS] {
+            let near = shape.bounds.iter().flat_map(|bound| [bound - 1, *bound, bound + 1]);
+            let far = (0..64).map(|bit| 1u64 << bit).chain([0, 7, u64::MAX]);
+            for value in near.chain(far) {
+                let counted = shape.bounds.iter().filter(|bound| value > **bound).count();
+                assert_eq!(shape.classic(value, shape.cell(value)), counted, "{value} of {shape:?}");
+            }
+        }
     }
 }

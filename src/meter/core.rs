@@ -16,20 +16,33 @@ struct Dimension {
     at: usize,
     table: Arc<Table<String>>,
     met: Lookup<String>,
+    /// The value that came last and its number: requests of one kind come in runs, and comparing is cheaper than hashing.
+    last: (String, u16),
 }
 
 impl Dimension {
+    fn new(at: usize, table: Arc<Table<String>>) -> Dimension {
+        Dimension { at, table, met: Lookup::default(), last: (String::with_capacity(MODEL_BYTES_MAX), EMPTY) }
+    }
+
     fn always(meter: &Meter, at: usize) -> Dimension {
-        Dimension { at, table: meter.always(at), met: Lookup::default() }
+        Dimension::new(at, meter.always(at))
     }
 
     #[inline]
     fn number(&mut self, value: &str, longest: usize, overflow: &[Cell]) -> u16 {
+        // The empty value is always the same one, so that it may be what came last from the start.
+        if value == self.last.0 {
+            return self.last.1;
+        }
         if value.is_empty() {
             return EMPTY;
         }
         // What was met is fit, so only what was not has to be looked at byte by byte.
         if let Some(number) = self.met.met(value) {
+            self.last.0.clear();
+            self.last.0.push_str(value);
+            self.last.1 = number;
             return number;
         }
         self.met.number(&self.table, fit(value, longest)).unwrap_or_else(|| {
@@ -173,7 +186,7 @@ fn dimension<'d>(
         Some(at) => at,
         None => {
             let found = meter.dimension(&label.name);
-            let made = found.map(|(at, table)| Dimension { at, table, met: Lookup::default() });
+            let made = found.map(|(at, table)| Dimension::new(at, table));
             named.push((label.name.clone(), made));
             named.len() - 1
         }

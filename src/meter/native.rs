@@ -50,19 +50,27 @@ const fn fraction(value: f64) -> u64 {
 /// The number of the range that `value` is in: its upper end is 2^(number/8) and included. `value` is positive and
 /// normal.
 #[inline]
-pub fn range_of(value: f64) -> i32 {
+pub const fn range_of(value: f64) -> i32 {
     let bits = value.to_bits();
     let exponent = (bits >> FRACTION_BITS) as i32 - 1023;
     let own = fraction(value);
     // A power of two itself is the last of the range below it.
-    let past: i32 = BOUNDS.iter().map(|bound| i32::from(own > *bound)).sum();
-    exponent * PER_OCTAVE + past + i32::from(own > 0)
+    let mut past = (own > 0) as i32;
+    let mut at = 0;
+    while at < BOUNDS.len() {
+        past += (own > BOUNDS[at]) as i32;
+        at += 1;
+    }
+    exponent * PER_OCTAVE + past
 }
 
 /// The upper end of range `number`.
 pub fn upper_end(number: i32) -> f64 {
     (f64::from(number) / f64::from(PER_OCTAVE)).exp2()
 }
+
+/// Most cells of a histogram: 33 octaves, and zeros.
+const CELLS_MAX: usize = 1 + 33 * PER_OCTAVE as usize;
 
 /// Which values a histogram has, and how they are told apart. Values are whole numbers of its own unit, microseconds or
 /// tokens.
@@ -74,28 +82,61 @@ pub struct Shape {
     pub unit: f64,
     /// The first native range begins at 2 to this power of the base unit, the last ends at 2 to that.
     pub octaves: (i8, i8),
+    /// For each native cell, how many classic ranges end below it: a value finds its classic range from its native one.
+    below: [u8; CELLS_MAX],
 }
 
 impl Shape {
+    /// See the fields; at most 33 octaves and 255 bounds.
+    pub const fn new(bounds: &'static [u64], unit: f64, octaves: (i8, i8)) -> Shape {
+        let mut shape = Shape { bounds, unit, octaves, below: [0; CELLS_MAX] };
+        assert!(shape.cells() <= CELLS_MAX && bounds.len() <= u8::MAX as usize);
+        let mut cell = 0;
+        while cell < CELLS_MAX {
+            let mut below = 0;
+            while below < bounds.len() && shape.cell(bounds[below]) < cell {
+                below += 1;
+            }
+            shape.below[cell] = below as u8;
+            cell += 1;
+        }
+        shape
+    }
+
     /// Cells for the native ranges, with the one for zeros.
-    pub fn cells(&self) -> usize {
-        1 + (i32::from(self.octaves.1) - i32::from(self.octaves.0)) as usize * PER_OCTAVE as usize
+    pub const fn cells(&self) -> usize {
+        1 + (self.octaves.1 as i32 - self.octaves.0 as i32) as usize * PER_OCTAVE as usize
     }
 
     /// The number of the first range.
-    pub fn first(&self) -> i32 {
-        i32::from(self.octaves.0) * PER_OCTAVE + 1
+    pub const fn first(&self) -> i32 {
+        self.octaves.0 as i32 * PER_OCTAVE + 1
     }
 
     /// The cell for `value` of its own unit; that of zeros is 0.
     #[inline]
-    pub fn cell(&self, value: u64) -> usize {
+    pub const fn cell(&self, value: u64) -> usize {
         if value == 0 {
             return 0;
         }
         // The factor is inexact, but not at powers of two, the only ends that a value can have exactly.
-        let range = range_of(value as f64 * self.unit.recip());
-        (range - self.first() + 1).clamp(1, self.cells() as i32 - 1) as usize
+        let cell = range_of(value as f64 * (1.0 / self.unit)) - self.first() + 1;
+        let last = self.cells() as i32 - 1;
+        if cell < 1 {
+            1
+        } else if cell > last {
+            last as usize
+        } else {
+            cell as usize
+        }
+    }
+
+    /// The classic range for `value`, which is in native cell `cell`; the one without an end comes after those of `bounds`.
+    #[inline]
+    pub fn classic(&self, value: u64, cell: usize) -> usize {
+        let below = usize::from(self.below[cell]);
+        // Ends within the cell: one at most, but for the first cells and the last.
+        below + self.bounds[below..].iter().take_while(|bound| value > **bound).count()
     }
 }
 
@@ -158,18 +199,18 @@ mod tests {
 
     #[test]
     fn what_is_outside_counts_at_the_edge_and_zeros_by_themselves() {
-        let shape = Shape { bounds: &[], unit: 1e6, octaves: (-20, -18) };
+        let shape = Shape::new(&[], 1e6, (-20, -18));
         assert_eq!((shape.cells(), shape.first()), (17, -159));
         // 2^-20 s is 0.95 microseconds, 2^-18 s is 3.8.
         let cells = [0, 1, 2, 3, 4, u64::MAX].map(|value| shape.cell(value));
         assert_eq!(cells, [0, 1, 9, 14, 16, 16]);
-        let tokens = Shape { bounds: &[], unit: 1.0, octaves: (-1, 2) };
+        let tokens = Shape::new(&[], 1.0, (-1, 2));
         assert_eq!([0, 1, 2, 3, 4, 5].map(|value| tokens.cell(value)), [0, 8, 16, 21, 24, 24]);
     }
 
     #[test]
     fn whole_powers_of_two_of_a_second_are_at_their_end_although_they_are_counted_in_microseconds() {
-        let shape = Shape { bounds: &[], unit: 1e6, octaves: (-20, 13) };
+        let shape = Shape::new(&[], 1e6, (-20, 13));
         for (us, power) in [(500_000, -1), (1_000_000, 0), (2_000_000, 1), (1_024_000_000, 10), (15_625, -6)]
         {
             let range = shape.cell(us) as i32 + shape.first() - 1;
@@ -179,7 +220,7 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_all_cores() {
-        let shape = Shape { bounds: &[], unit: 1.0, octaves: (-1, 1) };
+        let shape = Shape::new(&[], 1.0, (-1, 1));
         let cells: Vec<Cell> = (0..shape.cells()).map(|_| Cell::default()).collect();
         cells[0].add(2);
         cells[16].add(3);

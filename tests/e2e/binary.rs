@@ -164,6 +164,44 @@ fn a_hangup_loads_the_file_again_and_a_broken_file_changes_nothing() {
 }
 
 #[test]
+fn the_admin_api_loads_the_file_again_as_a_hangup_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sluice.yaml");
+    let (one, two) = (provider("ok"), provider("ok"));
+    let config = |mock: &sluice::rehearsal::Mock| {
+        format!(
+            "listen: 127.0.0.1:0\nadmin: {{token: env.TOKEN}}\nproviders: {{openai: {{keys: [env.KEY], base_url: \"http://{}\"}}}}\n",
+            mock.addr()
+        )
+    };
+    std::fs::write(&file, config(&one)).unwrap();
+    let vars = [("KEY", "sk-1"), ("TOKEN", "a-token-of-some-length")];
+    let mut process = Process::serve(directory.path(), &[], &vars);
+    let addr = process.addr;
+    let reload = |token: &str| {
+        let fields = format!("Authorization: Bearer {token}\r\n");
+        Client::to(addr).post_with("/admin/api/v1/reload", &fields, "{}")
+    };
+    let chat = || assert_eq!(Client::to(addr).post("/v1/chat/completions", CHAT).status, 200);
+    std::fs::write(&file, "providers: {openai: {kyes: []}}\n").unwrap();
+    let got = reload(vars[1].1);
+    assert_eq!((got.status, &got.json()["ok"]), (409, &false.into()), "{}", got.text());
+    assert!(got.text().contains("`keys`"), "the finding with the nearest right name: {}", got.text());
+    chat();
+    std::fs::write(&file, config(&two)).unwrap();
+    assert_eq!(reload("another-token-of-some-length").status, 401);
+    chat();
+    assert_eq!((one.counts().requests, two.counts().requests), (2, 0));
+    let got = reload(vars[1].1);
+    assert_eq!((got.status, &got.json()["ok"]), (200, &true.into()), "{}", got.text());
+    assert!(got.text().contains("plan 2 serves"), "{}", got.text());
+    chat();
+    assert_eq!((one.counts().requests, two.counts().requests), (2, 1));
+    process.signal("TERM");
+    assert_eq!(process.end().code(), Some(0), "{}", process.said);
+}
+
+#[test]
 fn a_running_stream_outlives_the_first_signal_and_not_the_second() {
     let directory = tempfile::tempdir().unwrap();
     let mock = provider("hang:after=3");
