@@ -271,10 +271,10 @@ impl Breaker {
 
     /// Closes it at a person's word, whatever it knows: what it learnt is forgotten, and a probe that is out settles nothing.
     pub fn reset(&self, now_us: u64) {
-        let mut seen = Word(self.word.load(Ordering::Acquire));
-        while seen.phase() != Phase::Closed && !self.swap(seen, Word::new(Phase::Closed, 0, now_us)) {
-            seen = Word(self.word.load(Ordering::Acquire));
-        }
+        let closed = Word::new(Phase::Closed, 0, now_us).0;
+        let close = |seen| (Word(seen).phase() != Phase::Closed).then_some(closed);
+        // Refused only when it is closed already.
+        let _ = self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, close);
         self.streak.store(0, Ordering::Relaxed);
     }
 

@@ -67,6 +67,20 @@ fn a_plans_numbers_arrive_in_microseconds() {
 }
 
 #[test]
+fn the_file_bounds_an_exchange_as_it_says() {
+    let text = "{timeouts: {total: 42s}, providers: {x: {base_url: 'http://h'}}}";
+    assert_eq!(settings(text).exchange_total_us, 42_000_000);
+}
+
+#[test]
+fn a_provider_that_needs_no_key_serves_every_model() {
+    let plan = plan("providers: {x: {base_url: 'http://h'}}");
+    assert!(plan.providers[0].keys.is_empty());
+    assert_eq!(keys_for(&plan.providers[0], "any"), !0);
+    assert_eq!(chain(&core_of(&plan), &plan, "x/any").targets()[0].keys, !0);
+}
+
+#[test]
 fn a_resolved_model_walks_the_chain_of_the_file() {
     let plan = plan(TWO);
     let mut core = core_of(&plan);

@@ -139,6 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn figures_are_published_at_every_eighth_sample_only() {
+        let p95 =
+            |slow| fed([5_000; 32].into_iter().chain(std::iter::repeat_n(5_000_000, slow))).p95_us().unwrap();
+        assert_eq!(p95(7), p95(0));
+        assert!(p95(8) > 4_000_000, "{}", p95(8));
+    }
+
+    #[test]
     fn the_estimate_follows_a_change_within_a_few_hundred_calls() {
         let q = fed(std::iter::repeat_n(300_000, 5_000).chain(std::iter::repeat_n(15_000_000, 300)));
         assert!((13_500_000..16_500_000).contains(&q.median_us().unwrap()), "{:?}", q.median_us());

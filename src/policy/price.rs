@@ -283,6 +283,25 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_is_priced_apart_of_a_whole_that_is_free_costs_its_own_price() {
+        let price = Price { extras: APART, ..Price::default() };
+        let tokens = Tokens { input: 10, audio_input: 3, ..Tokens::default() };
+        assert_eq!(price.cost(&tokens), Some(3 * 32_000));
+    }
+
+    #[test]
+    fn what_the_file_and_a_list_say_of_a_model_is_kept_whole() {
+        let own = ModelPrice { input: 1, cache_read: 2, cache_write: 3, output: 4, extras: APART };
+        let rates = Rates { input: 1, cache_read: 2, cache_write: 3, output: 4 };
+        assert_eq!(Price::from(own), Price { rates, extras: APART, ..Price::default() });
+        let listed = Price { large: Some((200_000, SONNET)), context_tokens: 1, ..Price::from(own) };
+        let shown = ListPrice { price: own, context_tokens: Some(1), dearer_above: Some(200_000) };
+        assert_eq!(ListPrice::from(listed), shown);
+        let unknown = ListPrice { context_tokens: None, dearer_above: None, ..shown };
+        assert_eq!(ListPrice::from(Price::from(own)), unknown, "a window of nothing is an unknown one");
+    }
+
+    #[test]
     fn a_service_tier_costs_what_it_is_known_to_or_is_unpriced() {
         let price = Price { rates: SONNET, extras: APART, ..Price::default() };
         let cost = |tier| price.cost(&Tokens { input: 1_000, tier, ..Tokens::default() });

@@ -239,6 +239,9 @@ fn cells(count: usize) -> Box<[Cooldown]> {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::breaker::{Door, Verdict};
+    use super::super::cooldown::CooldownSettings;
+    use super::super::random::Random;
     use super::super::settings::ProviderSettings;
     use super::super::{Ask, Chain, Core, Flight, Outcome, PolicyId, Step, Success, TargetRef};
     use super::*;
@@ -278,6 +281,42 @@ mod tests {
         assert!(overflow >= 5000 - SLOTS_MAX as u32);
         assert_eq!(shared.slot(&s, ProviderId(1), b"claude"), kept);
         assert_eq!(shared.slot(&s, ProviderId(1), b"another"), SlotId(1));
+    }
+
+    #[test]
+    fn a_pair_takes_the_place_of_its_identity_or_the_next_free_one() {
+        let claims: [AtomicU64; 8] = std::array::from_fn(|_| AtomicU64::new(0));
+        let places = [13, 21, u64::MAX, 23, 21].map(|who| claim(&claims, who));
+        assert_eq!(places, [Some(5), Some(6), Some(7), Some(0), Some(6)], "after the last comes the first");
+    }
+
+    #[test]
+    fn a_person_who_says_that_it_is_over_frees_a_target_and_its_keys() {
+        let (s, shared, random) = (settings(), Shared::new(&settings(), 1), &mut Random::new(1));
+        let (provider, key) = (ProviderId(0), KeyId(0));
+        let slot = shared.slot(&s, provider, b"m");
+        let cells = shared.cells(slot).unwrap();
+        let settings = &s.providers[0].breaker;
+        for _ in 0..settings.failures_in_row {
+            cells.breaker.record(settings, 0, 0, 0, None, Verdict::Fails { tokens: 1 }, random);
+        }
+        let cooling = cells.cooling[0].refuse(&CooldownSettings::RATE, 0, None, random);
+        let parked = shared.provider(provider).parked[0].refuse(&CooldownSettings::MONEY, 0, None, random);
+        assert!(matches!(cells.breaker.door(settings, 1), Door::Shut(_)));
+        assert!(cooling < parked);
+        assert_eq!(shared.parked_until(provider, key, 1), Some(parked));
+        assert_eq!(shared.key_until(slot, key, cooling), Some(parked));
+        assert_eq!(shared.parked_until(ProviderId(1), key, 1), None, "another provider's key");
+        assert_eq!(shared.parked_until(provider, KeyId(1), 1), None, "a key that it does not have");
+        shared.reset(SlotId(1), 1);
+        assert_eq!(
+            shared.parked_until(provider, key, 1),
+            Some(parked),
+            "a slot that nobody has frees nothing"
+        );
+        shared.reset(slot, 1);
+        assert_eq!(cells.breaker.door(settings, 1), Door::Open);
+        assert_eq!((shared.parked_until(provider, key, 1), shared.key_until(slot, key, 1)), (None, None));
     }
 
     #[test]

@@ -170,6 +170,8 @@ mod tests {
         let core = core();
         assert_eq!((core.index(), core.shared().cores()), (1, 2));
         assert_eq!(core.counters(), &Counters::default());
+        let first = Core::new(Arc::clone(core.settings()), Arc::clone(core.shared()), 0, 7);
+        assert_eq!(first.index(), 0);
     }
 
     #[test]

@@ -67,14 +67,14 @@ pub struct StepHandle {
     tag: u64,
 }
 
-/// tag 20 | value 44, in each figure
+/// tag 20 | value 44, in each figure of a step
 const VALUE_BITS: u32 = 44;
 const VALUE_MASK: u64 = (1 << VALUE_BITS) - 1;
 
 #[derive(Debug)]
 struct Place {
     owner: AtomicU64,
-    /// When it was last used, milliseconds.
+    /// When it was last used, milliseconds; by whom does not matter, so it has no tag.
     used: AtomicU64,
     /// When it was first used, milliseconds.
     began: AtomicU64,
@@ -117,10 +117,10 @@ impl Steps {
             let index = (who as usize).wrapping_add(probe) % self.places.len();
             let place = &self.places[index];
             let mut owner = place.owner.load(Ordering::Acquire);
-            let used_ms = place.used.load(Ordering::Acquire) & VALUE_MASK;
+            let used_ms = place.used.load(Ordering::Acquire);
             let quiet = now_ms.saturating_sub(used_ms) >= QUIET_US / 1000;
             if owner == who && !quiet {
-                place.used.store(tag << VALUE_BITS | now_ms, Ordering::Release);
+                place.used.store(now_ms, Ordering::Release);
                 return Some(StepHandle { place: index as u16, tag });
             }
             if owner == 0 || quiet {
@@ -141,7 +141,7 @@ impl Steps {
     /// Starts a step's figures. `quiet`: the step itself was there before and is forgotten.
     fn claim(&self, place: &Place, tag: u64, now_ms: u64, quiet: bool) {
         let fresh = |value: u64| tag << VALUE_BITS | (value & VALUE_MASK);
-        place.used.store(fresh(now_ms), Ordering::Release);
+        place.used.store(now_ms, Ordering::Release);
         for (figure, start) in [(&place.began, now_ms), (&place.failures, 0), (&place.nano_usd, 0)] {
             let seen = figure.load(Ordering::Acquire);
             if quiet || seen >> VALUE_BITS != tag {
@@ -191,7 +191,7 @@ impl Default for Steps {
 /// Adds to a figure if it still belongs to the step; stays at its top.
 fn add(figure: &AtomicU64, tag: u64, amount: u64) {
     let mut seen = figure.load(Ordering::Acquire);
-    while amount > 0 && seen >> VALUE_BITS == tag {
+    while amount != 0 && seen >> VALUE_BITS == tag {
         let value = (seen & VALUE_MASK).saturating_add(amount).min(VALUE_MASK);
         match figure.compare_exchange(seen, tag << VALUE_BITS | value, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => return,
@@ -250,6 +250,42 @@ mod tests {
         assert!(steps.exhausted(&TWO_FAILURES, later, QUIET_US).is_some());
         let again = steps.enter(b"p", b"s", 2 * QUIET_US - 1000).unwrap();
         assert_eq!(steps.exhausted(&TWO_FAILURES, again, 2 * QUIET_US), None);
+    }
+
+    #[test]
+    fn a_step_that_keeps_asking_is_not_forgotten() {
+        let steps = Steps::new();
+        let step = steps.enter(b"p", b"s", 0).unwrap();
+        steps.book(step, true, 0);
+        steps.book(step, true, 0);
+        for now_us in (1..6).map(|n| n * QUIET_US / 2) {
+            assert_eq!(steps.enter(b"p", b"s", now_us), Some(step));
+            assert_eq!(steps.exhausted(&TWO_FAILURES, step, now_us), Some(StepBound::Failures));
+        }
+    }
+
+    #[test]
+    fn a_core_that_comes_second_to_a_place_leaves_the_figures_of_the_first() {
+        let steps = Steps::new();
+        let step = steps.enter(b"p", b"s", S).unwrap();
+        steps.book(step, true, 0);
+        steps.book(step, true, 0);
+        steps.claim(&steps.places[usize::from(step.place)], step.tag, S / 1000, false);
+        assert_eq!(steps.exhausted(&TWO_FAILURES, step, S), Some(StepBound::Failures));
+    }
+
+    #[test]
+    fn a_call_that_outlives_its_step_books_nothing_on_the_next_one() {
+        let steps = Steps::with_places(1);
+        let old = steps.enter(b"p", b"old", 0).unwrap();
+        let new = steps.enter(b"p", b"new", QUIET_US).unwrap();
+        steps.book(new, true, 0);
+        steps.book(old, true, 7);
+        let reached = |settings: StepSettings| steps.exhausted(&settings, new, QUIET_US);
+        assert_eq!(reached(TWO_FAILURES), None);
+        assert_eq!(reached(StepSettings { nano_usd_max: Some(1), ..StepSettings::default() }), None);
+        let one = StepSettings { failures_max: Some(1), ..StepSettings::default() };
+        assert_eq!(reached(one), Some(StepBound::Failures), "its own is still there");
     }
 
     #[test]

@@ -119,10 +119,10 @@ pub(crate) fn tally_of<'w>(windows: impl Iterator<Item = &'w Window>, now_us: u6
     })
 }
 
-/// The stamp and the bucket of a time. Stamps start at 1, so that a zeroed bucket is never current.
+/// The stamp and the bucket of a time. A bucket that was never written has the stamp of the first second, and no calls.
 fn place(now_us: u64) -> (u64, usize) {
     let second = now_us / SECOND_US;
-    ((second + 1) & STAMP_MASK, (second % WINDOW_SECONDS) as usize)
+    (second & STAMP_MASK, (second % WINDOW_SECONDS) as usize)
 }
 
 /// The bucket if it is of this second, else an empty one.
