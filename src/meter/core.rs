@@ -52,6 +52,24 @@ impl Dimension {
     }
 }
 
+/// What the core has met of the combinations, and the one that came last with its number.
+#[derive(Default)]
+struct Combinations {
+    met: Lookup<Combination>,
+    last: (Combination, Option<u16>),
+}
+
+impl Combinations {
+    #[inline]
+    fn number(&mut self, meter: &Meter, combination: Combination) -> Option<u16> {
+        if self.last.1.is_none() || self.last.0 != combination {
+            let number = self.met.number(&meter.combinations, &combination);
+            self.last = (combination, number);
+        }
+        self.last.1
+    }
+}
+
 /// The counters of one core. Only its core writes them.
 pub struct CoreMeter {
     meter: Arc<Meter>,
@@ -62,7 +80,7 @@ pub struct CoreMeter {
     code: Dimension,
     /// The labels that plans name, by name; `None` in place of one that there is no room for.
     named: Vec<(Box<str>, Option<Dimension>)>,
-    combinations: Lookup<Combination>,
+    combinations: Combinations,
     asked: Finder<Asked, AskedCells>,
     timed: Finder<Timed, TimedCells>,
     tries: Finder<Tries, TriesCells>,
@@ -80,7 +98,7 @@ impl CoreMeter {
             provider: always(PROVIDER),
             code: always(series::CODE),
             named: Vec::new(),
-            combinations: Lookup::default(),
+            combinations: Combinations::default(),
             asked: Finder::new(SERIES_MAX),
             timed: Finder::new(TIMED_MAX),
             tries: Finder::new(SERIES_MAX),
@@ -156,7 +174,7 @@ fn model_of(models: &mut Dimension, name: &str, outcome: Outcome, overflow: &[Ce
 #[inline]
 fn who_of(
     named: &mut Vec<(Box<str>, Option<Dimension>)>,
-    combinations: &mut Lookup<Combination>,
+    combinations: &mut Combinations,
     meter: &Meter,
     r: &Record<'_>,
     overflow: &[Cell],
@@ -170,7 +188,7 @@ fn who_of(
     if combination.0[0] == 0 {
         return EMPTY;
     }
-    combinations.number(&meter.combinations, &combination).unwrap_or_else(|| {
+    combinations.number(meter, combination).unwrap_or_else(|| {
         overflow[COMBINATION].add(1);
         OTHER
     })

@@ -185,12 +185,14 @@ pub struct Finder<K, S> {
     places: HashMap<K, u32, RandomState>,
     series: Vec<Arc<S>>,
     max: usize,
+    /// The key that came last and its place: exchanges of one kind come in runs, and comparing is cheaper than hashing.
+    last: Option<(K, u32)>,
 }
 
 impl<K, S> Finder<K, S> {
     /// One without series, for at most `max`.
     pub fn new(max: usize) -> Self {
-        Finder { places: HashMap::default(), series: Vec::new(), max }
+        Finder { places: HashMap::default(), series: Vec::new(), max, last: None }
     }
 }
 
@@ -198,7 +200,13 @@ impl<K: Copy + Eq + Hash + Default, S: Default> Finder<K, S> {
     /// The series of `key`; past the bound the one that is `other` in every label, and `true`.
     #[inline]
     pub fn of(&mut self, key: K, shelf: &Shelf<K, S>) -> (&S, bool) {
+        if let Some((last, place)) = self.last
+            && last == key
+        {
+            return (&self.series[place as usize], false);
+        }
         if let Some(place) = self.places.get(&key) {
+            self.last = Some((key, *place));
             return (&self.series[*place as usize], false);
         }
         self.make(key, shelf)
