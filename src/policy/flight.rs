@@ -17,100 +17,14 @@
 //! attempt is settled or the flight is cancelled.
 
 use super::admit::{How, Pass, Refusal};
-use super::attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason, Skips};
+use super::attempts::{AttemptRecord, Attempts, Cause, Reason, Skip, SkipReason, Skips};
 use super::balance;
-use super::breaker::{Door, ProbeTicket};
+use super::breaker::ProbeTicket;
 use super::bulkhead::POLL_US;
+use super::call::{Ask, Attempt, Step, WaitReason};
 use super::chain::{Chain, TargetRef, Walked};
-use super::ids::{KeyId, ProviderId, SlotId, StaticId};
+use super::ids::{KeyId, SlotId};
 use super::state::Core;
-
-/// A probe has this many times the median of its target, and at least ten seconds.
-const PROBE_MEDIANS: u64 = 8;
-const PROBE_MIN_US: u64 = 10_000_000;
-
-/// What is known of the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ask {
-    /// When the exchange began, gateway clock.
-    pub now_us: u64,
-    /// When the caller stops waiting, gateway clock.
-    pub deadline_us: Option<u64>,
-    /// True when the caller asked for a stream.
-    pub stream: bool,
-    /// Size of the request's body, bytes; 0 when unknown. With the provider's own count of its tokens it teaches
-    /// [`Core::estimate_tokens`].
-    pub body_bytes: u64,
-    /// Estimated prompt size, from [`Core::estimate_tokens`].
-    pub est_input_tokens: u32,
-    /// `x-stainless-retry-count`: how often the client has sent this request before. Its retries need a token of
-    /// the retry budget like the gateway's own.
-    pub client_retries: u8,
-}
-
-/// One upstream call to make now. All times are on the gateway's clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempt {
-    /// Number of the attempt, to settle it by.
-    pub no: u8,
-    /// Who to call.
-    pub provider: ProviderId,
-    /// With which key; `None` for a provider that needs none.
-    pub key: Option<KeyId>,
-    /// Index of the target in [`Flight::chain`].
-    pub target: u8,
-    /// The (provider, model) pair.
-    pub slot: SlotId,
-    /// Why.
-    pub reason: Reason,
-    /// True when the call must not use a pooled connection.
-    pub fresh_connection: bool,
-    /// True when this is the one probe of a half-open breaker.
-    pub probe: bool,
-    /// The connection must be ready by then.
-    pub connect_by_us: u64,
-    /// The first content must be there by then. Equals `answer_by_us` when not streaming.
-    pub first_token_by_us: u64,
-    /// The whole answer must be there by then: when not streaming the attempt's own limit, and the first-token limit
-    /// while another target is left; else `total_by_us`.
-    pub answer_by_us: u64,
-    /// Longest silence between two events or reads, microseconds.
-    pub token_gap_us: u64,
-    /// The exchange must be over by then.
-    pub total_by_us: u64,
-    /// When there is no content by then, call [`Flight::hedge`].
-    pub hedge_at_us: Option<u64>,
-}
-
-/// Why the exchange waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WaitReason {
-    /// A retry of the same target, after its backoff or Retry-After.
-    Backoff,
-    /// Every target that could be tried has as many calls as it may.
-    Queue,
-    /// An attempt is still running: settle it first.
-    InFlight,
-}
-
-/// What to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant)] // it lives on the stack of one call and never in a collection
-pub enum Step {
-    /// Make this call, then settle it.
-    Attempt(Attempt),
-    /// Ask again at this time.
-    Wait {
-        /// Gateway clock.
-        until_us: u64,
-        /// Why.
-        why: WaitReason,
-    },
-    /// Give this configured answer.
-    Static(StaticId),
-    /// Nothing can help now.
-    GiveUp(GiveUp),
-}
 
 /// What the walk does at the next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -439,54 +353,6 @@ impl Flight {
         })
     }
 
-    /// Provider, slot and times of an attempt that starts now; the rest of the attempt is left blank.
-    pub(super) fn limits(&self, core: &Core, target: TargetRef, now_us: u64, probe: bool) -> Attempt {
-        let provider = &core.settings.providers[usize::from(target.provider.0)];
-        let limits = core.settings.policy(self.chain.policy).timeouts.over(&provider.timeouts);
-        let total_by_us = self.end_by_us.min(now_us.saturating_add(limits.total_us));
-        // A probe that hangs holds the only place through the breaker, so it gets what the target usually needs.
-        let usual_us =
-            core.shared.cells(target.slot).and_then(|cells| cells.latency[self.kind()].median_us());
-        let probe_us = usual_us.filter(|_| probe).map_or(u64::MAX, |us| PROBE_MIN_US.max(us * PROBE_MEDIANS));
-        let own_us = now_us.saturating_add(limits.attempt_us.unwrap_or(u64::MAX).min(probe_us));
-        let answer_by_us = if self.ask.stream { total_by_us } else { total_by_us.min(own_us) };
-        let first_us = now_us.saturating_add(limits.first_token_us);
-        // A whole answer has no first token. While another target is left it must come in the time of one, or a
-        // hanging provider would use up the exchange's whole time and the target that is well would have none.
-        let another =
-            (0..self.chain.len()).any(|index| self.left >> index & 1 == 0 && index != usize::from(self.at));
-        let answer_by_us =
-            if self.ask.stream || !another { answer_by_us } else { answer_by_us.min(first_us) };
-        let first_token_by_us =
-            if self.ask.stream { total_by_us.min(own_us).min(first_us) } else { answer_by_us };
-        Attempt {
-            no: 0,
-            provider: target.provider,
-            key: None,
-            target: 0,
-            slot: target.slot,
-            reason: Reason::First,
-            fresh_connection: false,
-            probe: false,
-            connect_by_us: now_us.saturating_add(limits.connect_us).min(first_token_by_us),
-            first_token_by_us,
-            answer_by_us,
-            token_gap_us: limits.token_gap_us,
-            total_by_us,
-            hedge_at_us: None,
-        }
-    }
-
-    fn hedge_at(&self, core: &Core, target: TargetRef, now_us: u64, reason: Reason) -> Option<u64> {
-        let settings = core.settings.policy(self.chain.policy).hedge?;
-        let another = (0..self.chain.len()).any(|index| self.left >> index & 1 == 0);
-        if reason != Reason::First || !another || self.hedged {
-            return None;
-        }
-        let p95_us = core.shared.cells(target.slot)?.latency[self.kind()].p95_us();
-        Some(now_us.saturating_add(settings.delay_us(p95_us)?)).filter(|&at| at < self.end_by_us)
-    }
-
     /// Puts each group of equals in the order in which it is tried.
     fn order(&mut self, core: &mut Core) {
         let balance = core.settings.policy(self.chain.policy).balance;
@@ -532,39 +398,6 @@ impl Flight {
         if let Some(waiting) = self.waiting.take() {
             core.shared.provider(self.target(waiting.target).provider).bulkhead.give_up();
         }
-    }
-
-    fn give_up(&self, cause: Cause, core: &Core, now_us: u64) -> Step {
-        let free_at = (0..self.chain.len() as u8).map(|i| self.free_at(core, i, now_us)).min();
-        let free_at = free_at.filter(|&at| at < u64::MAX);
-        let open_now = free_at.is_some_and(|at| at <= now_us);
-        let may_spend = self.chain.targets().iter().any(|t| {
-            let settings = &core.settings.providers[usize::from(t.provider.0)].budget;
-            core.shared.provider(t.provider).budget.has(settings, now_us)
-        });
-        // The client's retry is worth having when a target could be tried now and the budget would let it.
-        let helps = open_now && may_spend && self.ask.client_retries < super::settings::LAST_TARGET_RETRIES;
-        let ours = !matches!(cause, Cause::Caller | Cause::Committed | Cause::Cancelled);
-        Step::GiveUp(GiveUp {
-            cause,
-            best: self.best.map(|(_, no)| no),
-            attempts: self.attempts.clone(),
-            skips: self.skips.clone(),
-            retry_after_us: free_at.filter(|_| ours).map(|at| at.saturating_sub(now_us)),
-            should_retry: (ours && !helps).then_some(false),
-        })
-    }
-
-    /// When a target may be tried again: a key is free, and the breaker lets a probe through.
-    fn free_at(&self, core: &Core, index: u8, now_us: u64) -> u64 {
-        let target = self.target(index);
-        let settings = &core.settings.providers[usize::from(target.provider.0)].breaker;
-        let breaker_at =
-            core.shared.cells(target.slot).map_or(0, |cells| match cells.breaker.door(settings, now_us) {
-                Door::Shut(until_us) => until_us,
-                Door::Open | Door::Ajar(_) | Door::Probe => now_us,
-            });
-        self.keys_free_at(core, index, now_us).max(breaker_at)
     }
 
     pub(super) fn target(&self, index: u8) -> TargetRef {

@@ -24,6 +24,7 @@ pub mod balance;
 pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
+mod call;
 mod chain;
 pub mod checks;
 mod compile;
@@ -33,6 +34,7 @@ pub mod downstream;
 pub mod estimate;
 mod fault;
 mod flight;
+mod give_up;
 pub mod hedge;
 pub mod idempotency;
 mod ids;
@@ -47,15 +49,17 @@ pub mod simulate;
 mod state;
 pub mod step;
 pub(crate) mod sync;
+mod times;
 mod window;
 
 pub use attempts::{AttemptRecord, Attempts, Cause, GiveUp, Reason, Skip, SkipReason, Skips};
+pub use call::{Ask, Attempt, Step, WaitReason};
 pub use chain::{Chain, TargetRef, Walked};
 pub use compile::{
     chain_of, empty_chain, idempotency_settings, keys_for, policy_of, step_settings, target_of, unpriced,
 };
 pub use fault::{ErrorKind, Failure, Fault, Outcome, Signal, Success, TimeoutKind, What, attribute};
-pub use flight::{Ask, Attempt, Flight, Step, WaitReason};
+pub use flight::Flight;
 pub use ids::{KeyId, PolicyId, ProviderId, SlotId, StaticId};
 pub use random::Random;
 pub use settings::{
