@@ -78,6 +78,20 @@ fn benches(c: &mut Criterion) {
         let record = record(tried, &labels);
         group.bench_function(name, |b| b.iter(|| core.record(black_box(&record))));
     }
+    // Every label and series is another than that of the exchange before, and all have been met.
+    let mut core = CoreMeter::new(Arc::new(Meter::default()));
+    let mut other = record(&one, &labels);
+    (other.route, other.asked) = ("gpt-4o-mini", "gpt-4o-mini");
+    other.answered = Some(Answered { provider: "openai", model: "gpt-4o-mini", key: Some("OPENAI_API_KEY") });
+    (other.who[0], other.who[2]) = ("release", "mobile");
+    let own = record(&one, &labels);
+    let mut turn = false;
+    group.bench_function("two kinds of streams in turns", |b| {
+        b.iter(|| {
+            turn = !turn;
+            core.record(black_box(if turn { &own } else { &other }));
+        });
+    });
     let mut core = CoreMeter::new(Arc::new(Meter::default()));
     let names: Vec<String> = (0..10_000).map(|n| format!("build-{n}")).collect();
     let mut n = 0;

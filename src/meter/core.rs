@@ -16,13 +16,11 @@ struct Dimension {
     at: usize,
     table: Arc<Table<String>>,
     met: Lookup<String>,
-    /// The value that came last and its number: requests of one kind come in runs, and comparing is cheaper than hashing.
-    last: (String, u16),
 }
 
 impl Dimension {
     fn new(at: usize, table: Arc<Table<String>>) -> Dimension {
-        Dimension { at, table, met: Lookup::default(), last: (String::with_capacity(MODEL_BYTES_MAX), EMPTY) }
+        Dimension { at, table, met: Lookup::default() }
     }
 
     fn always(meter: &Meter, at: usize) -> Dimension {
@@ -31,42 +29,17 @@ impl Dimension {
 
     #[inline]
     fn number(&mut self, value: &str, longest: usize, overflow: &[Cell]) -> u16 {
-        // The empty value is always the same one, so that it may be what came last from the start.
-        if value == self.last.0 {
-            return self.last.1;
-        }
         if value.is_empty() {
             return EMPTY;
         }
         // What was met is fit, so only what was not has to be looked at byte by byte.
         if let Some(number) = self.met.met(value) {
-            self.last.0.clear();
-            self.last.0.push_str(value);
-            self.last.1 = number;
             return number;
         }
         self.met.number(&self.table, fit(value, longest)).unwrap_or_else(|| {
             overflow[self.at].add(1);
             OTHER
         })
-    }
-}
-
-/// What the core has met of the combinations, and the one that came last with its number.
-#[derive(Default)]
-struct Combinations {
-    met: Lookup<Combination>,
-    last: (Combination, Option<u16>),
-}
-
-impl Combinations {
-    #[inline]
-    fn number(&mut self, meter: &Meter, combination: Combination) -> Option<u16> {
-        if self.last.1.is_none() || self.last.0 != combination {
-            let number = self.met.number(&meter.combinations, &combination);
-            self.last = (combination, number);
-        }
-        self.last.1
     }
 }
 
@@ -80,7 +53,7 @@ pub struct CoreMeter {
     code: Dimension,
     /// The labels that plans name, by name; `None` in place of one that there is no room for.
     named: Vec<(Box<str>, Option<Dimension>)>,
-    combinations: Combinations,
+    combinations: Lookup<Combination>,
     asked: Finder<Asked, AskedCells>,
     timed: Finder<Timed, TimedCells>,
     tries: Finder<Tries, TriesCells>,
@@ -98,7 +71,7 @@ impl CoreMeter {
             provider: always(PROVIDER),
             code: always(series::CODE),
             named: Vec::new(),
-            combinations: Combinations::default(),
+            combinations: Lookup::default(),
             asked: Finder::new(SERIES_MAX),
             timed: Finder::new(TIMED_MAX),
             tries: Finder::new(SERIES_MAX),
@@ -174,7 +147,7 @@ fn model_of(models: &mut Dimension, name: &str, outcome: Outcome, overflow: &[Ce
 #[inline]
 fn who_of(
     named: &mut Vec<(Box<str>, Option<Dimension>)>,
-    combinations: &mut Combinations,
+    combinations: &mut Lookup<Combination>,
     meter: &Meter,
     r: &Record<'_>,
     overflow: &[Cell],
@@ -188,7 +161,7 @@ fn who_of(
     if combination.0[0] == 0 {
         return EMPTY;
     }
-    combinations.number(meter, combination).unwrap_or_else(|| {
+    combinations.number(&meter.combinations, &combination).unwrap_or_else(|| {
         overflow[COMBINATION].add(1);
         OTHER
     })

@@ -69,23 +69,47 @@ impl<K: Clone> Table<K> {
 pub struct Lookup<K> {
     numbers: HashMap<K, u16, RandomState>,
     seen: usize,
+    /// The value that came last and its number: requests of one kind come in runs, and comparing is cheaper than hashing.
+    last: Option<(K, u16)>,
 }
 
 impl<K> Default for Lookup<K> {
     fn default() -> Self {
-        Lookup { numbers: HashMap::default(), seen: 0 }
+        Lookup { numbers: HashMap::default(), seen: 0, last: None }
     }
 }
 
 impl<K: Hash + Eq + Clone> Lookup<K> {
     /// The number of `value` if this core has met it.
     #[inline]
-    pub fn met<Q>(&self, value: &Q) -> Option<u16>
+    pub fn met<Q>(&mut self, value: &Q) -> Option<u16>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.numbers.get(value).copied()
+        if let Some((last, number)) = &self.last
+            && last.borrow() == value
+        {
+            return Some(*number);
+        }
+        let number = *self.numbers.get(value)?;
+        self.came(value, number);
+        Some(number)
+    }
+
+    /// Remembers what came last, in the memory that the one before it took.
+    #[inline]
+    fn came<Q>(&mut self, value: &Q, number: u16)
+    where
+        Q: ToOwned<Owned = K> + ?Sized,
+    {
+        match &mut self.last {
+            Some(last) => {
+                value.clone_into(&mut last.0);
+                last.1 = number;
+            }
+            None => self.last = Some((value.to_owned(), number)),
+        }
     }
 
     /// The number of `value`, which gets one when there is room. `None` when there is none left.
@@ -95,8 +119,8 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        match self.numbers.get(value) {
-            Some(number) => Some(*number),
+        match self.met(value) {
+            Some(number) => Some(number),
             None if self.seen >= table.cap => None,
             None => self.meet(table, value, true),
         }
@@ -109,8 +133,8 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        match self.numbers.get(value) {
-            Some(number) => Some(*number),
+        match self.met(value) {
+            Some(number) => Some(number),
             None if self.seen >= table.len.load(Ordering::Acquire) => None,
             None => self.meet(table, value, false),
         }
@@ -125,6 +149,8 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
         let mut known = table.known();
         for number in self.seen..known.len() {
             self.numbers.insert(known[number].clone(), number as u16);
+            // Whatever is met has its room in `last`, so that no later request has to take memory for it.
+            self.came(known[number].borrow(), number as u16);
         }
         self.seen = known.len();
         if let Some(number) = self.numbers.get(value) {
@@ -137,6 +163,7 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
         known.push(value.to_owned());
         table.len.store(known.len(), Ordering::Release);
         self.numbers.insert(value.to_owned(), number);
+        self.came(value, number);
         self.seen = known.len();
         Some(number)
     }

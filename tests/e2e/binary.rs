@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use sluice::rehearsal::Mock;
+
 use crate::support::*;
 
 /// A running `sluice serve`; killed when a test fails before it ends it.
@@ -122,17 +124,17 @@ fn a_key_in_the_environment_is_a_provider_and_is_never_printed() {
     assert_eq!(process.end().code(), Some(0));
 }
 
+/// A file with one provider, whose key is in the environment.
+fn config(mock: &Mock) -> String {
+    let provider = format!("{{keys: [env.KEY], base_url: \"http://{}\"}}", mock.addr());
+    format!("listen: 127.0.0.1:0\nproviders: {{openai: {provider}}}\n")
+}
+
 #[test]
 fn a_hangup_loads_the_file_again_and_a_broken_file_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sluice.yaml");
     let (one, two) = (provider("ok"), provider("ok"));
-    let config = |mock: &sluice::rehearsal::Mock| {
-        format!(
-            "listen: 127.0.0.1:0\nproviders: {{openai: {{keys: [env.KEY], base_url: \"http://{}\"}}}}\n",
-            mock.addr()
-        )
-    };
     std::fs::write(&file, config(&one)).unwrap();
     let mut process = Process::serve(directory.path(), &[], &[("KEY", "sk-1")]);
     let mut client = Client::to(process.addr);
@@ -168,12 +170,7 @@ fn the_admin_api_loads_the_file_again_as_a_hangup_does() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sluice.yaml");
     let (one, two) = (provider("ok"), provider("ok"));
-    let config = |mock: &sluice::rehearsal::Mock| {
-        format!(
-            "listen: 127.0.0.1:0\nadmin: {{token: env.TOKEN}}\nproviders: {{openai: {{keys: [env.KEY], base_url: \"http://{}\"}}}}\n",
-            mock.addr()
-        )
-    };
+    let config = |mock: &Mock| config(mock) + "admin: {token: env.TOKEN}\n";
     std::fs::write(&file, config(&one)).unwrap();
     let vars = [("KEY", "sk-1"), ("TOKEN", "a-token-of-some-length")];
     let mut process = Process::serve(directory.path(), &[], &vars);
