@@ -1,18 +1,19 @@
 //! Anthropic Messages events. Unknown events and block types are forwarded, never a failure.
 
+use super::alike::Free;
 use super::{EventKind, Finish, Seen};
 use crate::dialect::json::{Cursor, Raw};
 use crate::dialect::usage;
 
 /// Reads one event. `type` stands first in the data everywhere it was seen, but the members' order is not relied on.
-pub(super) fn look(seen: &mut Seen, name: &[u8], data: &[u8]) -> EventKind {
+pub(super) fn look<'e>(seen: &mut Seen, free: &mut Free<'e>, name: &[u8], data: &'e [u8]) -> EventKind {
     let mut kind = classify(name);
     let mut shows = false;
     let mut cursor = Cursor::new(data);
     cursor.object(|cursor, member| match member {
         b"type" => kind = cursor.skip().content().map_or(kind, classify),
         b"content_block" => shows |= read_block(seen, cursor),
-        b"delta" => shows |= read_delta(seen, cursor),
+        b"delta" => shows |= read_delta(seen, free, cursor),
         b"usage" => seen.usage = usage::read_anthropic(cursor, seen.usage),
         b"message" => {
             cursor.object(|cursor, name| {
@@ -76,10 +77,14 @@ fn read_block(seen: &mut Seen, cursor: &mut Cursor<'_>) -> bool {
 }
 
 /// Reads the delta of a block, or of the message: whether it shows anything, and why the model stopped.
-fn read_delta(seen: &mut Seen, cursor: &mut Cursor<'_>) -> bool {
+fn read_delta<'e>(seen: &mut Seen, free: &mut Free<'e>, cursor: &mut Cursor<'e>) -> bool {
     let mut shows = false;
     cursor.object(|cursor, name| match name {
-        b"text" | b"thinking" | b"partial_json" | b"citation" => shows |= !cursor.skip().is_empty(),
+        b"text" | b"thinking" | b"partial_json" | b"citation" => {
+            let value = cursor.skip();
+            free.note(value);
+            shows |= !value.is_empty();
+        }
         b"stop_reason" => {
             let reason: Raw<'_> = cursor.skip();
             if let Some(reason) = reason.content() {

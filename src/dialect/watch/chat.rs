@@ -1,12 +1,13 @@
 //! OpenAI Chat and Completions chunks, as OpenAI and the many who copied it send them.
 
+use super::alike::Free;
 use super::{EventKind, Finish, Seen};
 use crate::dialect::json::Cursor;
 use crate::dialect::usage::{self, ServiceTier};
 
 /// Reads one chunk. Providers put usage on an extra chunk, on the finish chunk, on every chunk, or in `x_groq`;
 /// whichever has it is taken.
-pub(super) fn look(seen: &mut Seen, data: &[u8]) -> EventKind {
+pub(super) fn look<'e>(seen: &mut Seen, free: &mut Free<'e>, data: &'e [u8]) -> EventKind {
     let mut cursor = Cursor::new(data);
     let mut has_choices = None;
     let (mut content, mut other, mut error, mut has_usage) = (false, false, false, false);
@@ -15,7 +16,7 @@ pub(super) fn look(seen: &mut Seen, data: &[u8]) -> EventKind {
             let mut any = false;
             cursor.array(|cursor| {
                 any = true;
-                let choice = read_choice(seen, cursor);
+                let choice = read_choice(seen, free, cursor);
                 content |= choice.content;
                 other |= choice.finish.is_some();
                 error |= choice.finish == Some(Finish::Error);
@@ -39,6 +40,8 @@ pub(super) fn look(seen: &mut Seen, data: &[u8]) -> EventKind {
         b"error" => error |= !cursor.skip().is_empty(),
         // vLLM and its kin send a bare error object as a chunk.
         b"object" | b"type" => error |= cursor.skip().is("error"),
+        // OpenAI's padding.
+        b"obfuscation" => free.note(cursor.skip()),
         _ => {}
     });
     match has_choices {
@@ -58,7 +61,7 @@ struct Choice {
     finish: Option<Finish>,
 }
 
-fn read_choice(seen: &mut Seen, cursor: &mut Cursor<'_>) -> Choice {
+fn read_choice<'e>(seen: &mut Seen, free: &mut Free<'e>, cursor: &mut Cursor<'e>) -> Choice {
     let mut choice = Choice::default();
     let mut index = 0;
     cursor.object(|cursor, name| match name {
@@ -73,10 +76,10 @@ fn read_choice(seen: &mut Seen, cursor: &mut Cursor<'_>) -> Choice {
                     seen.tool_calls |= calls;
                     choice.content |= calls;
                 }
-                _ => choice.content |= !cursor.skip().is_empty(),
+                _ => choice.content |= shows(free, cursor),
             });
         }
-        b"text" => choice.content |= !cursor.skip().is_empty(),
+        b"text" => choice.content |= shows(free, cursor),
         b"finish_reason" => {
             choice.finish =
                 cursor.skip().content().filter(|reason| !reason.is_empty()).map(Finish::of_openai);
@@ -90,4 +93,11 @@ fn read_choice(seen: &mut Seen, cursor: &mut Cursor<'_>) -> Choice {
         seen.finish(finish);
     }
     choice
+}
+
+/// Whether a value says something; what it says is free.
+fn shows<'e>(free: &mut Free<'e>, cursor: &mut Cursor<'e>) -> bool {
+    let value = cursor.skip();
+    free.note(value);
+    !value.is_empty()
 }

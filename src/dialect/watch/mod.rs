@@ -7,11 +7,14 @@
 //! Invariants: an event is never changed and never needed twice; what cannot be understood is [`EventKind::Other`]
 //! and is forwarded; a watch never says `ended` for a stream that showed neither a terminal event nor a finish.
 
+mod alike;
 mod anthropic;
 mod chat;
 mod responses;
 
 pub(in crate::dialect) use responses::{of_incomplete, of_status};
+
+use alike::{Free, Pattern};
 
 use super::api::Api;
 use super::usage::{ServiceTier, Usage};
@@ -94,6 +97,8 @@ impl Finish {
 pub struct StreamWatch {
     shape: Shape,
     seen: Seen,
+    /// The last event, when the next one may be like it.
+    last: Pattern,
 }
 
 /// The event grammar a stream follows.
@@ -110,7 +115,7 @@ enum Shape {
 }
 
 /// What the events so far have told.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Seen {
     usage: Option<Usage>,
     /// What OpenAI says beside the usage, in this event or an earlier one.
@@ -140,11 +145,15 @@ impl StreamWatch {
             (Api::Responses, _) => Shape::Responses,
             (Api::Embeddings | Api::CountTokens | Api::Models | Api::Other, _) => Shape::Unknown,
         };
-        Self { shape, seen: Seen::default() }
+        Self { shape, seen: Seen::default(), last: Pattern::default() }
     }
 
     /// Takes in one whole event (its lines, with or without the blank line) and says what it is.
     pub fn event(&mut self, event: &[u8]) -> EventKind {
+        if self.last.fits(event) {
+            return EventKind::Content;
+        }
+        self.last.forget();
         let fields = sse::fields(event);
         let Some(data) = fields.data() else { return EventKind::Preamble };
         let (name, data) = (fields.event, data.as_ref());
@@ -152,14 +161,18 @@ impl StreamWatch {
             self.seen.terminal = true;
             return EventKind::Terminal;
         }
+        let mut free = Free::default();
         let kind = match self.shape {
-            Shape::Chat => chat::look(&mut self.seen, data),
-            Shape::Responses => responses::look(&mut self.seen, name, data),
-            Shape::Anthropic => anthropic::look(&mut self.seen, name, data),
+            Shape::Chat => chat::look(&mut self.seen, &mut free, data),
+            Shape::Responses => responses::look(&mut self.seen, &mut free, name, data),
+            Shape::Anthropic => anthropic::look(&mut self.seen, &mut free, name, data),
             Shape::Unknown => EventKind::Content,
         };
         let kind = if name == b"error" { EventKind::Error } else { kind };
         self.seen.failed |= kind == EventKind::Error;
+        if kind == EventKind::Content {
+            self.last.learn(event, &free);
+        }
         kind
     }
 
@@ -196,5 +209,7 @@ impl StreamWatch {
     }
 }
 
+#[cfg(test)]
+mod alike_tests;
 #[cfg(test)]
 mod tests;

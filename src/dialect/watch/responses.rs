@@ -1,12 +1,13 @@
 //! OpenAI Responses events: named, typed, without `[DONE]`; usage stands only in the last one.
 
+use super::alike::Free;
 use super::{EventKind, Finish, Seen};
 use crate::dialect::json::{Cursor, Raw};
 use crate::dialect::usage::{self, ServiceTier};
 
 /// Reads one event. The type stands first in the data everywhere it was seen; where it does not, the SSE name is
 /// used, and where there is none the data is walked a second time.
-pub(super) fn look(seen: &mut Seen, name: &[u8], data: &[u8]) -> EventKind {
+pub(super) fn look<'e>(seen: &mut Seen, free: &mut Free<'e>, name: &[u8], data: &'e [u8]) -> EventKind {
     let mut kind = classify(name);
     let mut known = !name.is_empty();
     let mut delta_is_empty = false;
@@ -20,7 +21,12 @@ pub(super) fn look(seen: &mut Seen, name: &[u8], data: &[u8]) -> EventKind {
                 known = true;
             }
         }
-        b"delta" => delta_is_empty = cursor.skip().is_empty(),
+        b"delta" => {
+            let delta = cursor.skip();
+            free.note(delta);
+            delta_is_empty = delta.is_empty();
+        }
+        b"sequence_number" | b"obfuscation" => free.note(cursor.skip()),
         b"item" => item = read_item(seen, cursor),
         b"error" => error |= !cursor.skip().is_empty(),
         b"response" => {
