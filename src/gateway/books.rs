@@ -18,7 +18,7 @@ use crate::meter::board::Board;
 use crate::meter::ledger::{Ledger, Store, day_of};
 use crate::meter::log::{AccessLog, Counts, Output, Rotate};
 use crate::meter::outbox::{Inbox, Outbox, Pushed, outbox};
-use crate::net::clock;
+use crate::net::{clock, limits};
 
 use super::traces::{TraceCounts, Tracer};
 
@@ -140,10 +140,15 @@ pub fn start(
         board,
         tracer,
     };
-    let thread =
-        std::thread::Builder::new().name("sluice-books".to_owned()).spawn(move || writer.run()).map_err(
-            |error| format!("the thread of the ledger, the access log and traces cannot start: {error}"),
-        )?;
+    let thread = std::thread::Builder::new()
+        .name("sluice-books".to_owned())
+        .spawn(move || {
+            limits::give_way(0);
+            writer.run()
+        })
+        .map_err(|error| {
+            format!("the thread of the ledger, the access log and traces cannot start: {error}")
+        })?;
     let desk = |outbox| Desk { outbox, writer: thread.thread().clone(), every, traces: counts.clone() };
     let desks = outboxes.into_iter().map(desk).collect();
     Ok(Some((Books { orders, thread, ledger: path, log: lines, missed: told_missed }, desks)))

@@ -13,8 +13,8 @@ use signal_hook::consts::SIGHUP;
 use crate::config::DriverChoice;
 use crate::meter::Meter;
 use crate::meter::board::Board;
-use crate::net::clock;
 use crate::net::mailbox::Sender;
+use crate::net::{clock, limits};
 use crate::policy::ProviderId;
 
 use super::super::gamedays::Gamedays;
@@ -185,9 +185,10 @@ impl Hub {
             let (jobs, todo) = mpsc::channel();
             let facts = self.facts.clone();
             // Ends with the hub, which holds the other end. Without a thread every answer is an error.
-            let _ = std::thread::Builder::new()
-                .name("sluice-page".to_owned())
-                .spawn(move || Maker { facts, number: 0, shown: 0 }.work(&todo));
+            let _ = std::thread::Builder::new().name("sluice-page".to_owned()).spawn(move || {
+                limits::give_way(0);
+                Maker { facts, number: 0, shown: 0 }.work(&todo);
+            });
             jobs
         })
     }
