@@ -64,18 +64,72 @@ impl<K: Clone> Table<K> {
     }
 }
 
+/// What is looked up often: told apart at a glance before it is hashed.
+pub trait Near {
+    /// A number that differs for most values that differ; cheap, and no more than a hint.
+    fn near(&self) -> u64;
+}
+
+impl Near for str {
+    #[inline]
+    fn near(&self) -> u64 {
+        // Names of a kind begin alike and end differently.
+        let bytes = self.as_bytes();
+        let end = match bytes.last_chunk::<8>() {
+            Some(end) => u64::from_ne_bytes(*end),
+            None => bytes.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+        };
+        end ^ (bytes.len() as u64) << 56
+    }
+}
+
+/// Places of [`Recent`].
+const PLACES: usize = 64;
+
+/// Where what was looked up lately stands: one guess for each value, which the caller has to check. Comparing with what
+/// is guessed costs a third of hashing it.
+#[derive(Debug)]
+pub struct Recent([u16; PLACES]);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Recent([0; PLACES])
+    }
+}
+
+impl Recent {
+    /// The place in which a value's number would stand.
+    #[inline]
+    pub fn place<Q: Near + ?Sized>(value: &Q) -> usize {
+        // The upper bits of a product depend on every bit below them. The constant is the golden ratio's.
+        (value.near().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PLACES.ilog2())) as usize
+    }
+
+    /// The number at a place.
+    #[inline]
+    pub fn guess(&self, place: usize) -> usize {
+        usize::from(self.0[place % PLACES])
+    }
+
+    /// Puts a number at a place.
+    #[inline]
+    pub fn set(&mut self, place: usize, number: u16) {
+        self.0[place % PLACES] = number;
+    }
+}
+
 /// What one core has met of a [`Table`].
 #[derive(Debug)]
 pub struct Lookup<K> {
     numbers: HashMap<K, u16, RandomState>,
-    seen: usize,
-    /// The value that came last and its number: requests of one kind come in runs, and comparing is cheaper than hashing.
-    last: Option<(K, u16)>,
+    /// What this core has met, by number.
+    seen: Vec<K>,
+    recent: Recent,
 }
 
 impl<K> Default for Lookup<K> {
     fn default() -> Self {
-        Lookup { numbers: HashMap::default(), seen: 0, last: None }
+        Lookup { numbers: HashMap::default(), seen: Vec::new(), recent: Recent::default() }
     }
 }
 
@@ -85,31 +139,18 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
     pub fn met<Q>(&mut self, value: &Q) -> Option<u16>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + Eq + Near + ?Sized,
     {
-        if let Some((last, number)) = &self.last
-            && last.borrow() == value
+        let place = Recent::place(value);
+        let guess = self.recent.guess(place);
+        if let Some(seen) = self.seen.get(guess)
+            && seen.borrow() == value
         {
-            return Some(*number);
+            return Some(guess as u16);
         }
         let number = *self.numbers.get(value)?;
-        self.came(value, number);
+        self.recent.set(place, number);
         Some(number)
-    }
-
-    /// Remembers what came last, in the memory that the one before it took.
-    #[inline]
-    fn came<Q>(&mut self, value: &Q, number: u16)
-    where
-        Q: ToOwned<Owned = K> + ?Sized,
-    {
-        match &mut self.last {
-            Some(last) => {
-                value.clone_into(&mut last.0);
-                last.1 = number;
-            }
-            None => self.last = Some((value.to_owned(), number)),
-        }
     }
 
     /// The number of `value`, which gets one when there is room. `None` when there is none left.
@@ -117,11 +158,11 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
     pub fn number<Q>(&mut self, table: &Table<K>, value: &Q) -> Option<u16>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + Eq + Near + ToOwned<Owned = K> + ?Sized,
     {
         match self.met(value) {
             Some(number) => Some(number),
-            None if self.seen >= table.cap => None,
+            None if self.seen.len() >= table.cap => None,
             None => self.meet(table, value, true),
         }
     }
@@ -131,11 +172,11 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
     pub fn known<Q>(&mut self, table: &Table<K>, value: &Q) -> Option<u16>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+        Q: Hash + Eq + Near + ToOwned<Owned = K> + ?Sized,
     {
         match self.met(value) {
             Some(number) => Some(number),
-            None if self.seen >= table.len.load(Ordering::Acquire) => None,
+            None if self.seen.len() >= table.len.load(Ordering::Acquire) => None,
             None => self.meet(table, value, false),
         }
     }
@@ -147,25 +188,28 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let mut known = table.known();
-        for number in self.seen..known.len() {
-            self.numbers.insert(known[number].clone(), number as u16);
-            // Whatever is met has its room in `last`, so that no later request has to take memory for it.
-            self.came(known[number].borrow(), number as u16);
+        for number in self.seen.len()..known.len() {
+            self.came(known[number].clone());
         }
-        self.seen = known.len();
         if let Some(number) = self.numbers.get(value) {
             return Some(*number);
         }
         if !add || known.len() >= table.cap {
             return None;
         }
-        let number = known.len() as u16;
         known.push(value.to_owned());
         table.len.store(known.len(), Ordering::Release);
-        self.numbers.insert(value.to_owned(), number);
-        self.came(value, number);
-        self.seen = known.len();
-        Some(number)
+        Some(self.came(value.to_owned()))
+    }
+
+    /// Takes in the value that has the next number.
+    fn came(&mut self, value: K) -> u16 {
+        // Tables are bounded far below.
+        let number = self.seen.len() as u16;
+        // The first of several that are alike in every byte has the number: the first two combinations are.
+        self.numbers.entry(value.clone()).or_insert(number);
+        self.seen.push(value);
+        number
     }
 }
 

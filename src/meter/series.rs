@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use foldhash::fast::RandomState;
 
 use super::cells::{Cell, Histogram};
-use super::labels::{Table, VALUES_MAX};
+use super::labels::{Near, Recent, Table, VALUES_MAX};
 use super::shapes::{DURATION, FIRST_TOKEN, OVERHEAD, PER_TOKEN, QUEUE, TOKENS};
 use crate::config::defaults;
 use crate::policy::{Reason, What};
@@ -77,6 +77,14 @@ pub struct Asked {
     pub stream: bool,
 }
 
+impl Near for Asked {
+    #[inline]
+    fn near(&self) -> u64 {
+        let words = [self.route, self.model, self.who, self.status ^ u16::from(self.outcome) << 12];
+        words.into_iter().fold(0, |all, word| all << 16 | u64::from(word)) ^ u64::from(self.asked) << 24
+    }
+}
+
 /// Counters of exchanges that are alike.
 #[derive(Debug, Default)]
 pub struct AskedCells {
@@ -96,6 +104,14 @@ pub struct Timed {
     pub provider: u16,
     pub model: u16,
     pub stream: bool,
+}
+
+impl Near for Timed {
+    #[inline]
+    fn near(&self) -> u64 {
+        let words = [self.route, self.asked, self.provider, self.model];
+        words.into_iter().fold(u64::from(self.stream), |all, word| all << 16 | u64::from(word))
+    }
 }
 
 /// Times and sizes of exchanges that are alike.
@@ -130,6 +146,22 @@ pub struct Tries {
     pub provider: u16,
     pub model: u16,
     pub how: Option<(Reason, What)>,
+}
+
+impl Near for Tries {
+    #[inline]
+    fn near(&self) -> u64 {
+        // Of the results, whether it is an answer tells most; the rest is told by comparing.
+        let answered = matches!(self.how, Some((_, What::Answered)));
+        u64::from(self.provider) << 16 | u64::from(self.model) | u64::from(answered) << 32
+    }
+}
+
+impl Near for u16 {
+    #[inline]
+    fn near(&self) -> u64 {
+        u64::from(*self)
+    }
 }
 
 /// Counters of attempts that are alike.
@@ -182,32 +214,32 @@ impl<K: Copy, S> Shelf<K, S> {
 /// Series of one kind as their core finds them.
 #[derive(Debug)]
 pub struct Finder<K, S> {
-    places: HashMap<K, u32, RandomState>,
-    series: Vec<Arc<S>>,
+    places: HashMap<K, u16, RandomState>,
+    series: Vec<(K, Arc<S>)>,
     max: usize,
-    /// The key that came last and its place: exchanges of one kind come in runs, and comparing is cheaper than hashing.
-    last: Option<(K, u32)>,
+    recent: Recent,
 }
 
 impl<K, S> Finder<K, S> {
-    /// One without series, for at most `max`.
+    /// One without series, for at most `max`; they are numbered with 16 bits.
     pub fn new(max: usize) -> Self {
-        Finder { places: HashMap::default(), series: Vec::new(), max, last: None }
+        let max = max.min(usize::from(u16::MAX));
+        Finder { places: HashMap::default(), series: Vec::new(), max, recent: Recent::default() }
     }
 }
 
-impl<K: Copy + Eq + Hash + Default, S: Default> Finder<K, S> {
+impl<K: Copy + Eq + Hash + Default + Near, S: Default> Finder<K, S> {
     /// The series of `key`; past the bound the one that is `other` in every label, and `true`.
     #[inline]
     pub fn of(&mut self, key: K, shelf: &Shelf<K, S>) -> (&S, bool) {
-        if let Some((last, place)) = self.last
-            && last == key
-        {
-            return (&self.series[place as usize], false);
+        let place = Recent::place(&key);
+        let guess = self.recent.guess(place);
+        if self.series.get(guess).is_some_and(|(own, _)| *own == key) {
+            return (&self.series[guess].1, false);
         }
-        if let Some(place) = self.places.get(&key) {
-            self.last = Some((key, *place));
-            return (&self.series[*place as usize], false);
+        if let Some(found) = self.places.get(&key) {
+            self.recent.set(place, *found);
+            return (&self.series[usize::from(*found)].1, false);
         }
         self.make(key, shelf)
     }
@@ -217,16 +249,16 @@ impl<K: Copy + Eq + Hash + Default, S: Default> Finder<K, S> {
         let full = self.series.len() >= self.max;
         let key = if full { K::default() } else { key };
         let place = match self.places.get(&key) {
-            Some(place) => *place as usize,
+            Some(place) => usize::from(*place),
             None => {
                 let series = Arc::new(S::default());
                 shelf.rows().push((key, series.clone()));
-                self.places.insert(key, self.series.len() as u32);
-                self.series.push(series);
+                self.places.insert(key, self.series.len() as u16);
+                self.series.push((key, series));
                 self.series.len() - 1
             }
         };
-        (&self.series[place], full)
+        (&self.series[place].1, full)
     }
 }
 
@@ -243,6 +275,14 @@ pub struct CoreSeries {
 /// Which label has which value, for each label that says who asked. Whole words, which hash as one piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Combination(pub [u32; WHO_LABELS_MAX]);
+
+impl Near for Combination {
+    #[inline]
+    fn near(&self) -> u64 {
+        // Three labels are the usual number; more are told apart by comparing.
+        self.0[..4].iter().fold(0, |all, pair| all.rotate_left(21) ^ u64::from(*pair))
+    }
+}
 
 impl Combination {
     /// A value of a dimension, by their numbers; never 0, since no dimension of who asked is.
