@@ -62,15 +62,19 @@ def compiler():
     return f"{said}, {' '.join(platform.libc_ver())}"
 
 
-def build(root=ROOT):
-    """The product and the core's exchanges, in the tests' profile but with this crate optimised: nothing else is built again
-    after the tests. The exchanges are linked to the product's library by hand: as an example of cargo's they would want all
-    that tests depend on, optimised."""
-    words = ["cargo", "build", "--quiet", "--lib", "--bin", "sluice", "--target-dir", TARGET]
+def library(root=ROOT, *also):
+    """The product's library, in the tests' profile but with this crate optimised: nothing else is built again after the tests."""
+    words = ["cargo", "build", "--quiet", "--lib", *also, "--target-dir", TARGET]
     for setting in ("opt-level=3", "codegen-units=16", "debug-assertions=false", "overflow-checks=true", "debug=false"):
         words += ["--config", f"profile.dev.package.sluice-gateway.{setting}"]
     # Crates that are built piece by piece are cut into other pieces, and so are optimised otherwise.
     subprocess.run(list(map(str, words)), cwd=root, check=True, env=os.environ | {"CARGO_INCREMENTAL": "0"})
+
+
+def build(root=ROOT):
+    """The product and the core's exchanges. The latter are linked to the product's library by hand: as an example of cargo's
+    they would want all that tests depend on, optimised."""
+    library(root, "--bin", "sluice")
     built, own = TARGET / "debug", TARGET / "gate"
     own.mkdir(parents=True, exist_ok=True)
     binary, exchanges = own / "sluice", own / "exchanges"
