@@ -36,7 +36,12 @@ impl Dimension {
         if let Some(number) = self.met.met(value) {
             return number;
         }
-        self.met.number(&self.table, fit(value, longest)).unwrap_or_else(|| {
+        let fitting = fit(value, longest);
+        let number = match std::ptr::eq(fitting, value) {
+            true => self.met.unmet(&self.table, fitting),
+            false => self.met.number(&self.table, fitting),
+        };
+        number.unwrap_or_else(|| {
             overflow[self.at].add(1);
             OTHER
         })
@@ -234,4 +239,24 @@ fn attempt(cells: &TriesCells, tried: &Tried<'_>) {
     cells.reported_nano_usd.add(spend.reported_nano_usd);
     let estimated = if spend.aborted { &cells.aborted_nano_usd } else { &cells.estimated_nano_usd };
     estimated.add(spend.estimated_nano_usd);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_name_looks_like_is_told_apart_also_when_there_is_no_room_left() {
+        let meter = Arc::new(Meter::default());
+        let (mut label, overflow) = (Dimension::always(&meter, ROUTE), [(); 8].map(|()| Cell::default()));
+        let first: Vec<u16> = (0..300).map(|n| label.number(&format!("route {n}"), 64, &overflow)).collect();
+        assert_eq!((first[0], first[196], first[197], first[299]), (3, 199, OTHER, OTHER));
+        assert_eq!(overflow[ROUTE].get(), 103);
+        // The first is as long as the word that stands for both.
+        for value in ["a\nroute", "a\nroute b", &"x".repeat(65)] {
+            assert_eq!(label.number(value, 64, &overflow), 2, "{value:?}");
+        }
+        assert_eq!((label.number("route 5", 64, &overflow), label.number("", 64, &overflow)), (8, EMPTY));
+        assert_eq!(overflow[ROUTE].get(), 103);
+    }
 }

@@ -42,7 +42,7 @@ pub struct Table<K> {
 impl Table<String> {
     /// The values of one label, at most `cap`.
     pub fn of_label(cap: usize) -> Self {
-        Table::new(vec!["other".to_owned(), String::new(), "invalid".to_owned()], cap)
+        Table::new(vec!["other".to_owned(), String::new(), INVALID.to_owned()], cap)
     }
 }
 
@@ -160,11 +160,17 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
         K: Borrow<Q>,
         Q: Hash + Eq + Near + ToOwned<Owned = K> + ?Sized,
     {
-        match self.met(value) {
-            Some(number) => Some(number),
-            None if self.seen.len() >= table.cap => None,
-            None => self.meet(table, value, true),
-        }
+        self.met(value).or_else(|| self.unmet(table, value))
+    }
+
+    /// The number of a value that this core has not met, as [`number`](Self::number) gives it.
+    #[inline]
+    pub fn unmet<Q>(&mut self, table: &Table<K>, value: &Q) -> Option<u16>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + Near + ToOwned<Owned = K> + ?Sized,
+    {
+        if self.seen.len() >= table.cap { None } else { self.meet(table, value, true) }
     }
 
     /// The number of `value` if it has one.
@@ -213,10 +219,25 @@ impl<K: Hash + Eq + Clone> Lookup<K> {
     }
 }
 
+/// The value for what cannot be one.
+pub const INVALID: &str = "invalid";
+
+/// Bytes that names have.
+static FINE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'_' | b'.' | b':' | b'/' | b'-' | b'+' | b'@' | b' ');
+        byte += 1;
+    }
+    table
+};
+
 /// `value` as it may stand in a label: itself, or `invalid`.
 pub fn fit(value: &str, longest: usize) -> &str {
-    let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/-+@ ".contains(&byte);
-    if value.len() <= longest && value.bytes().all(fine) { value } else { "invalid" }
+    let fine = |byte: u8| FINE[usize::from(byte)];
+    if value.len() <= longest && value.bytes().all(fine) { value } else { INVALID }
 }
 
 #[cfg(test)]
