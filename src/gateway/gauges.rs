@@ -15,7 +15,7 @@ use super::stats::Stats;
 
 /// Labels of one row.
 pub(super) fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
-    pairs.map(|(name, value)| (name.into(), value.to_owned())).into()
+    pairs.map(|(name, value)| (name.into(), value.to_owned().into())).into()
 }
 
 fn counter(name: &'static str, help: &'static str, n: u64) -> Family {

@@ -1,13 +1,61 @@
 //! What a metrics page is made of, whatever form it is written in: families, their rows, and sums of rows.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelKey, EncodeLabelValue, LabelKeyEncoder, LabelValueEncoder};
 
 use super::cells::Histogram;
 use super::native::Native;
 
+/// The name or the value of a label. A page has the same ones many thousand times, so none is copied.
+#[derive(Clone, Debug)]
+pub enum Text {
+    /// One of ours.
+    Fixed(&'static str),
+    /// One that somebody else made.
+    Shared(Arc<str>),
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Text::Fixed(text) => text,
+            Text::Shared(text) => text,
+        }
+    }
+}
+
+impl From<&'static str> for Text {
+    fn from(text: &'static str) -> Text {
+        Text::Fixed(text)
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Text {
+        Text::Shared(text.into())
+    }
+}
+
+impl EncodeLabelKey for Text {
+    fn encode(&self, encoder: &mut LabelKeyEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelKey::encode(&&**self, encoder)
+    }
+}
+
+impl EncodeLabelValue for Text {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        EncodeLabelValue::encode(&&**self, encoder)
+    }
+}
+
 /// Names and values of labels.
-pub type Labels = Vec<(Cow<'static, str>, String)>;
+pub type Labels = Vec<(Text, Text)>;
 
 /// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,21 +118,27 @@ impl Family {
     }
 }
 
-/// Rows with the same labels, added up.
-#[derive(Default)]
-pub struct Sums(BTreeMap<Labels, Value>);
+/// Rows added up by a key that is small beside the labels it stands for: comparing and copying labels is most of what a
+/// page costs. Two keys must not stand for the same labels.
+pub struct Sums<K>(BTreeMap<K, Value>);
 
-impl Sums {
+impl<K> Default for Sums<K> {
+    fn default() -> Self {
+        Sums(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Sums<K> {
     /// Adds a count.
-    pub fn count(&mut self, labels: Labels, n: u64) {
-        match self.0.entry(labels).or_insert(Value::Count(0)) {
+    pub fn count(&mut self, key: K, n: u64) {
+        match self.0.entry(key).or_insert(Value::Count(0)) {
             Value::Count(sum) => *sum += n,
             Value::Number(_) | Value::Spread { .. } => {}
         }
     }
 
     /// Adds the values of a histogram; one without values leaves no row.
-    pub fn spread(&mut self, labels: Labels, histogram: &Histogram) {
+    pub fn spread(&mut self, key: K, histogram: &Histogram) {
         let (shape, cells) = (histogram.shape(), histogram.native());
         if cells.is_empty() {
             return;
@@ -95,30 +149,37 @@ impl Sums {
             sum: 0.0,
             native: Native::of(shape),
         };
-        if let Value::Spread { counts, sum, native, .. } = self.0.entry(labels).or_insert_with(empty) {
+        if let Value::Spread { counts, sum, native, .. } = self.0.entry(key).or_insert_with(empty) {
             counts.iter_mut().zip(histogram.counts()).for_each(|(all, n)| *all += n);
             *sum += histogram.sum() as f64 / shape.unit;
             native.add(cells);
         }
     }
 
-    fn family(self, name: &'static str, kind: Kind, help: &'static str) -> Family {
-        Family { rows: self.0.into_iter().collect(), ..Family::new(name, kind, help) }
+    /// As a family whose rows have the labels that `labels` gives their keys.
+    pub fn family(
+        self,
+        kind: Kind,
+        (name, help): (&'static str, &'static str),
+        labels: impl Fn(&K) -> Labels,
+    ) -> Family {
+        let rows = self.0.into_iter().map(|(key, value)| (labels(&key), value)).collect();
+        Family { rows, ..Family::new(name, kind, help) }
     }
 
     /// As a counter.
-    pub fn counter(self, name: &'static str, help: &'static str) -> Family {
-        self.family(name, Kind::Counter, help)
+    pub fn counter(self, said: (&'static str, &'static str), labels: impl Fn(&K) -> Labels) -> Family {
+        self.family(Kind::Counter, said, labels)
     }
 
     /// As a histogram.
-    pub fn histogram(self, name: &'static str, help: &'static str) -> Family {
-        self.family(name, Kind::Histogram, help)
+    pub fn histogram(self, said: (&'static str, &'static str), labels: impl Fn(&K) -> Labels) -> Family {
+        self.family(Kind::Histogram, said, labels)
     }
 
     /// Nano-dollars as dollars. A `f64` has them exactly up to nine million dollars.
-    pub fn dollars(self, name: &'static str, help: &'static str) -> Family {
-        let mut family = self.counter(name, help);
+    pub fn dollars(self, said: (&'static str, &'static str), labels: impl Fn(&K) -> Labels) -> Family {
+        let mut family = self.counter(said, labels);
         for (_, value) in &mut family.rows {
             if let Value::Count(nano_usd) = value {
                 *value = Value::Number(*nano_usd as f64 / 1e9);

@@ -39,6 +39,8 @@ pub mod process;
 pub mod protobuf;
 mod record;
 mod scrape;
+#[cfg(test)]
+mod scrape_tests;
 mod series;
 mod shapes;
 pub mod text;

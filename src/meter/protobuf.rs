@@ -8,7 +8,7 @@
 
 use prost::{Enumeration, Message};
 
-use super::family::{Family, Kind, Labels, Value};
+use super::family::{Family, Kind, Labels, Text, Value};
 use super::native::{Native, SCHEMA, ZERO_THRESHOLD};
 
 /// All rows of one name.
@@ -149,9 +149,9 @@ pub fn render(families: &[Family]) -> Vec<u8> {
 }
 
 fn row(kind: Kind, labels: &Labels, value: &Value) -> Metric {
-    let pair = |(name, value): &(std::borrow::Cow<'static, str>, String)| LabelPair {
-        name: Some(name.clone().into_owned()),
-        value: Some(value.clone()),
+    let pair = |(name, value): &(Text, Text)| LabelPair {
+        name: Some(name.to_string()),
+        value: Some(value.to_string()),
     };
     let mut metric = Metric { label: labels.iter().map(pair).collect(), ..Metric::default() };
     let number = match value {
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read() {
         let mut count = Family::new("x_things_total", Kind::Counter, "Things");
-        count.push(vec![("kind".into(), "a\"b\nd".to_owned())], Value::Count(3));
+        count.push(vec![("kind".into(), "a\"b\nd".into())], Value::Count(3));
         let level = Family::single("x_level", Kind::Gauge, "A level", Value::Number(0.5));
         let times = Family::single("x_seconds", Kind::Histogram, "Times", spread(-2, &[2, 0, 0, 5, 1], 0));
         let page = render(&[count, Family::new("x_none", Kind::Gauge, "Nothing"), level, times]);

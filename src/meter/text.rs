@@ -112,7 +112,7 @@ mod tests {
 
     fn families() -> Vec<Family> {
         let mut count = Family::new("x_things_total", Kind::Counter, "Things.");
-        count.push(vec![("kind".into(), "a\"b\\c\nd".to_owned())], Value::Count(3));
+        count.push(vec![("kind".into(), "a\"b\\c\nd".into())], Value::Count(3));
         let mut level = Family::new("x_level", Kind::Gauge, "A level.");
         level.push(Vec::new(), Value::Number(0.5));
         let mut spread = Family::new("x_seconds", Kind::Histogram, "Times.");
@@ -122,7 +122,7 @@ mod tests {
             sum: 9.25,
             native: Native::default(),
         };
-        spread.push(vec![("of".into(), "x".to_owned())], value);
+        spread.push(vec![("of".into(), "x".into())], value);
         vec![count, level, Family::new("x_none", Kind::Gauge, "Nothing."), spread]
     }
 
