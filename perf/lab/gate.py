@@ -271,7 +271,7 @@ def slowed(share, instructions):
     copy = TARGET / "gate" / "slowed"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)
-    for name in ("src", "benches", "perf", "Cargo.toml", "Cargo.lock", "tests"):
+    for name in ("src", "benches", "perf", "tests", "Cargo.toml", "Cargo.lock", "build.rs"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("node_modules", ".venv", "runs", "target", "__pycache__"))
