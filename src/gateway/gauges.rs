@@ -5,7 +5,7 @@
 //! calls that run, and the limits that providers report in their answers, of which each has its own idea.
 
 use crate::config::Plan;
-use crate::meter::{Cell, Family, Kind, Labels, Value, process};
+use crate::meter::{Cell, Family, Kind, Labels, Text, Value, process};
 use crate::net::clock;
 use crate::policy::breaker::{Phase, Trip};
 use crate::policy::{KeyId, ProviderId, SkipReason};
@@ -15,7 +15,7 @@ use super::stats::Stats;
 
 /// Labels of one row.
 pub(super) fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
-    pairs.map(|(name, value)| (name.into(), value.to_owned().into())).into()
+    pairs.map(|(name, value)| (name.into(), Text::Shared(value.into()))).into()
 }
 
 fn counter(name: &'static str, help: &'static str, n: u64) -> Family {

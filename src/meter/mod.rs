@@ -48,6 +48,6 @@ pub mod trace;
 
 pub use self::core::CoreMeter;
 pub use cells::{Cell, Histogram};
-pub use family::{Family, Kind, Labels, Value};
+pub use family::{Family, Kind, Labels, Text, Value};
 pub use record::{Answered, Cost, Outcome, Record, Source, Spend, Tried, WHO_MAX, Who};
 pub use series::Meter;

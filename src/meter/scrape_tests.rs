@@ -3,40 +3,15 @@
 use std::sync::Arc;
 
 use super::family::{Labels, Value};
+use super::outbox::samples::PLAIN;
 use super::record::WHO_MAX;
-use super::{CoreMeter, Cost, Meter, Outcome, Record, Source};
+use super::{CoreMeter, Meter, Record};
 use crate::config::WhoLabel;
-use crate::dialect::Api;
 
 fn record<'r>(labels: &'r [WhoLabel], who: [&'r str; 2]) -> Record<'r> {
     let mut all = [""; WHO_MAX];
     (all[0], all[2]) = (who[0], who[1]);
-    Record {
-        api: Api::ChatCompletions,
-        stream: false,
-        status: 200,
-        outcome: Outcome::Ok,
-        source: Source::Provider,
-        code: "",
-        route: "none",
-        asked: "m",
-        answered: None,
-        usage: None,
-        usage_missing: false,
-        cost: Cost::Unknown,
-        started_us: 0,
-        duration_us: 1,
-        first_token_us: None,
-        generating_us: None,
-        overhead_us: None,
-        queued_us: 0,
-        truncated: false,
-        client_retries: 0,
-        tried: &[],
-        who: all,
-        labels,
-        trace: None,
-    }
+    Record { who: all, labels, ..PLAIN }
 }
 
 fn requests(meter: &Meter) -> Vec<(Labels, Value)> {
