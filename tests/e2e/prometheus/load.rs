@@ -94,21 +94,24 @@ impl World {
         mocks.iter().zip(PRICES).map(of).sum()
     }
 
-    /// One exchange of each step at each of its providers, so that every series of money exists.
+    /// Exchanges of each step at each of its providers, streamed and not: a series that is born with its last value has no
+    /// rate, so all of them have to begin here.
     pub fn begin(&self) {
+        let mut client = Client::to(self.gateway.addr());
         for (pipeline, step, words, _) in STEPS {
             for model in ["alpha/m", "bravo/m"] {
                 let wanted = model.split('/').next();
-                let mut client = Client::to(self.gateway.addr());
-                while self.one(&mut client, model, pipeline, step, words).as_deref() != wanted {}
+                for stream in [true, false] {
+                    while self.one(&mut client, model, stream, pipeline, step, words).as_deref() != wanted {}
+                }
             }
         }
-        // A series that is born with its last value has no rate: the refusals have to begin here, too.
-        let mut client = Client::to(self.gateway.addr());
-        let refused = || self.alpha.counts().statuses.into_iter().any(|(status, n)| status == 503 && n > 0);
-        while !refused() {
+        // The refusals, too: of both kinds, since what is asked there falls back to another series.
+        for stream in [true, false] {
             let (pipeline, step, words, _) = STEPS[0];
-            self.one(&mut client, "alpha/m", pipeline, step, words);
+            while self.one(&mut client, "alpha/m", stream, pipeline, step, words).as_deref() != Some("bravo")
+            {
+            }
         }
         self.everything_else();
     }
@@ -123,11 +126,10 @@ impl World {
                 scope.spawn(|| {
                     let mut client = Client::to(self.gateway.addr());
                     // 7 and the number of jobs have no common divisor, so that steps are mixed.
-                    while let Some((pipeline, step, words, _)) = Some(next.fetch_add(1, Ordering::Relaxed))
-                        .filter(|n| *n < jobs.len())
-                        .map(|n| jobs[n * 7 % jobs.len()])
+                    while let Some(n) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < jobs.len())
                     {
-                        self.one(&mut client, "alpha/m", pipeline, step, words);
+                        let (pipeline, step, words, _) = jobs[n * 7 % jobs.len()];
+                        self.one(&mut client, "alpha/m", n.is_multiple_of(2), pipeline, step, words);
                     }
                 });
             }
@@ -140,16 +142,13 @@ impl World {
         &self,
         client: &mut Client,
         model: &str,
+        stream: bool,
         pipeline: &str,
         step: &str,
         words: usize,
     ) -> Option<String> {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let stream = if n.is_multiple_of(2) {
-            r#""stream":true,"stream_options":{"include_usage":true},"#
-        } else {
-            ""
-        };
+        let stream = if stream { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
         let text = "word ".repeat(words + n % 5);
         let body =
             format!(r#"{{"model":"{model}",{stream}"messages":[{{"role":"user","content":"{text}"}}]}}"#);
