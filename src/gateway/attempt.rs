@@ -77,26 +77,23 @@ impl Exchange<'_> {
         }
     }
 
+    /// Says the request for the target of an attempt. Apart from the wait for its answer, which would hold what is left here.
+    fn prepare(&mut self, attempt: &Attempt) -> Result<Outbound, Ended> {
+        let mut gather = self.client.gather.take().ok_or(Ended::Gone)?;
+        let (model, live) = (self.model_at(attempt), &self.state.plan.live);
+        let made = outbound::prepare(&mut gather, self.inbound, &self.state.wish, live, attempt, model);
+        self.client.gather = Some(gather);
+        made.map_err(unfit_for)
+    }
+
     /// Makes the attempt, and delivers its answer when it has one.
     pub async fn attempt(&mut self, attempt: &Attempt) -> Ended {
-        let plan = self.state.plan.clone();
-        let prepared = {
-            let mut gather = match self.client.gather.take() {
-                Some(gather) => gather,
-                None => return Ended::Gone,
-            };
-            let model = self.model_at(attempt);
-            let made =
-                outbound::prepare(&mut gather, self.inbound, &self.state.wish, &plan.live, attempt, model);
-            self.client.gather = Some(gather);
-            made
-        };
-        let mut outbound = match prepared {
+        let mut outbound = match self.prepare(attempt) {
             Ok(outbound) => outbound,
-            Err(unfit) => return unfit_for(unfit),
+            Err(ended) => return ended,
         };
         let by = self.by(attempt.connect_by_us, TimeoutKind::Connect);
-        let origin = plan.origins[usize::from(attempt.provider.0)];
+        let origin = self.state.plan.origins[usize::from(attempt.provider.0)];
         let mut call = match connect::connect(self.client, origin, attempt.fresh_connection, by).await {
             Ok(call) => call,
             Err(broken) => return broken.into(),

@@ -94,7 +94,9 @@ impl Drop for Busy {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(core: Rc<Core>, conn: Conn) {
+///
+/// Not an `async fn`: what is handed to one and moved on by it is held twice for as long as it lasts.
+pub fn serve(core: Rc<Core>, conn: Conn) -> impl Future<Output = ()> {
     clock::now_us();
     let deadline = core.timers.deadline();
     let gather = Some(Box::new(Gather::new(Buf::default(), Buf::default())));
@@ -113,32 +115,34 @@ pub async fn serve(core: Rc<Core>, conn: Conn) {
         last_len: 0,
         busy: None,
     };
-    let after = loop {
-        // Looked at where it is: a request that is moved out of it would be held twice for as long as it is served.
-        let arrived = client.next_request().await;
-        match &arrived {
-            Arrived::Request(inbound) => {
-                client.core.stats.requests.add(1);
-                client.notes.clear();
-                let after = exchange::run(&mut client, inbound).await;
-                client.message_done();
-                if after != After::Keep {
+    async move {
+        let after = loop {
+            // Looked at where it is: a request that is moved out of it would be held twice for as long as it is served.
+            let arrived = client.next_request().await;
+            match &arrived {
+                Arrived::Request(inbound) => {
+                    client.core.stats.requests.add(1);
+                    client.notes.clear();
+                    let after = exchange::run(&mut client, inbound).await;
+                    client.message_done();
+                    if after != After::Keep {
+                        break after;
+                    }
+                    client.busy = None;
+                }
+                Arrived::Refused(refusal) => {
+                    client.core.stats.requests.add(1);
+                    let after = respond::refuse(&mut client, refusal).await;
+                    account::refused(&client);
                     break after;
                 }
-                client.busy = None;
+                Arrived::Nothing => break After::Cut,
             }
-            Arrived::Refused(refusal) => {
-                client.core.stats.requests.add(1);
-                let after = respond::refuse(&mut client, refusal).await;
-                account::refused(&client);
-                break after;
-            }
-            Arrived::Nothing => break After::Cut,
+        };
+        if after == After::Close {
+            let Client { core, conn, busy: _busy, .. } = client;
+            conn.linger(&core.timers, clock::now_us() + LINGER_US, LINGER_BYTES).await;
         }
-    };
-    if after == After::Close {
-        let Client { core, conn, busy: _busy, .. } = client;
-        conn.linger(&core.timers, clock::now_us() + LINGER_US, LINGER_BYTES).await;
     }
 }
 

@@ -91,16 +91,15 @@ pub enum Entered {
 /// Finds the step of a request and turns it away when that has lost enough.
 pub async fn enter_step(client: &mut Client, inbound: &Inbound) -> Entered {
     let live = inbound.plan.live.clone();
-    let (Some(gate), Some(step)) = (&live.steps, inbound.step.clone()) else { return Entered::Free };
+    let (Some(gate), Some(step)) = (&live.steps, inbound.step) else { return Entered::Free };
     let now_us = clock::now_us();
     let (handle, name) = {
         let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
-        let part = |range: std::ops::Range<usize>| all.get(range).unwrap_or_default();
-        let name = part(step);
+        let name = step.of(all);
         if name.is_empty() {
             return Entered::Free;
         }
-        let pipeline = inbound.pipeline.clone().map_or(&[][..], part);
+        let pipeline = inbound.pipeline.map_or(&[][..], |span| span.of(all));
         (gate.steps.enter(pipeline, name, now_us), String::from_utf8_lossy(name).into_owned())
     };
     let Some(handle) = handle else { return Entered::Free };

@@ -175,10 +175,12 @@ impl Exchange<'_> {
 
     async fn walk(&mut self) -> After {
         loop {
-            match self.next() {
+            // Looked at where it is: what is moved out of it would be held twice for as long as it lasts.
+            let next = self.next();
+            match &next {
                 Next::Attempt(attempt) => {
-                    self.show(&attempt);
-                    if let Some(after) = self.one(&attempt).await {
+                    self.show(attempt);
+                    if let Some(after) = self.one(attempt).await {
                         return after;
                     }
                     while self.client.rival.is_some() {
@@ -188,7 +190,7 @@ impl Exchange<'_> {
                         }
                     }
                 }
-                Next::Wait { until_us, queued } => {
+                &Next::Wait { until_us, queued } => {
                     self.client.deadline.set(until_us);
                     let since_us = clock::now_us();
                     self.client.core.underway.at(self.state.place, waiting(queued), since_us);
@@ -202,8 +204,8 @@ impl Exchange<'_> {
                         self.client.notes.queued_us += waited_us;
                     }
                 }
-                Next::Static(answer) => return Box::pin(self.answer_statically(answer)).await,
-                Next::End(end) => return self.give_up(&end).await,
+                Next::Static(answer) => return Box::pin(self.answer_statically(*answer)).await,
+                Next::End(end) => return self.give_up(end).await,
             }
         }
     }

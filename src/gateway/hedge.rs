@@ -125,6 +125,7 @@ impl Exchange<'_> {
         }
         self.client.rival = None;
         self.client.hedge_at_us = u64::MAX;
+        self.inbound.let_lines_go();
     }
 
     /// Starts the second call when it is due, or hears what came of it. True when it has an answer and takes over.

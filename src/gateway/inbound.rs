@@ -4,6 +4,7 @@
 //! spans. Fields that a provider of the client's own dialect may see are rendered at once, because the field table
 //! belongs to the core and is gone at the next await.
 
+use std::cell::{Ref, RefCell};
 use std::ops::Range;
 
 use crate::config::Dialect;
@@ -11,6 +12,7 @@ use crate::dialect::{self, Api};
 use crate::meter::Who;
 use crate::meter::trace::{Context, Parent};
 use crate::net::{Buf, buf, clock};
+use crate::wire::Span;
 use crate::wire::chunked::{ChunkLimits, Decoder};
 use crate::wire::fields::{Fields, Known};
 use crate::wire::framing::{self, Body, RequestFraming};
@@ -59,11 +61,11 @@ pub struct Inbound {
     /// Bytes of the body, chunk framing removed.
     pub body_len: usize,
     /// The method.
-    pub method: Range<usize>,
+    pub method: Span,
     /// The path, as sent.
-    pub path: Range<usize>,
+    pub path: Span,
     /// The query without its `?`.
-    pub query: Range<usize>,
+    pub query: Span,
     /// Which endpoint.
     pub api: Api,
     /// The dialect in which the client reads its answer.
@@ -71,15 +73,15 @@ pub struct Inbound {
     /// What the body is.
     pub media: Media,
     /// The models of `x-sluice-fallbacks`.
-    pub fallbacks: Option<Range<usize>>,
+    pub fallbacks: Option<Span>,
     /// The value of `Idempotency-Key`.
-    pub idempotency_key: Option<Range<usize>>,
+    pub idempotency_key: Option<Span>,
     /// The credential that the client presented.
-    pub caller: Option<Range<usize>>,
+    pub caller: Option<Span>,
     /// The build step, by `x-sluice-step` or an alias.
-    pub step: Option<Range<usize>>,
+    pub step: Option<Span>,
     /// The pipeline, by `x-sluice-pipeline` or an alias.
-    pub pipeline: Option<Range<usize>>,
+    pub pipeline: Option<Span>,
     /// When the client stops waiting, gateway clock.
     pub deadline_us: Option<u64>,
     /// The deadline is an SDK's, which waits so long for the answer to begin and, once it streams, for each piece of it.
@@ -94,8 +96,8 @@ pub struct Inbound {
     pub minor: u8,
     /// HEAD: the answer has no body.
     pub is_head: bool,
-    /// Field lines to pass on to a provider of the client's dialect, and who asked.
-    forward: Buf,
+    /// Field lines to pass on to a provider of the client's dialect.
+    forward: RefCell<Buf>,
     who: Kept,
     framing: RequestFraming,
     /// The plan that the request is served by.
@@ -108,14 +110,19 @@ impl Inbound {
         self.head_len..self.head_len + self.body_len
     }
 
-    /// Field lines to pass on to a provider of the client's dialect.
-    pub fn forward(&self) -> &[u8] {
-        self.forward.filled().get(..self.who.lines as usize).unwrap_or_default()
+    /// Field lines to pass on to a provider of the client's dialect; none once they were let go.
+    pub fn forward(&self) -> Ref<'_, [u8]> {
+        Ref::map(self.forward.borrow(), Buf::filled)
+    }
+
+    /// Lets the field lines go: after commit no provider is asked, and a stream may last for minutes.
+    pub fn let_lines_go(&self) {
+        self.forward.take();
     }
 
     /// Who asked, as the headers say.
     pub fn who(&self) -> Who<'_> {
-        self.who.values(&self.forward)
+        self.who.values()
     }
 }
 
@@ -280,7 +287,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
     let dialect = dialect::client_dialect(target.path, names_version);
     guard::admit(&plan.live.plan, fields, bytes, &head, target.path)
         .map_err(|r| Box::new(r.in_dialect(dialect)))?;
-    let span = |known| fields.get(known).map(|s| s.start as usize..s.end as usize);
+    let span = |known| fields.get(known);
     let media = media(fields.value(bytes, Known::ContentType));
     let mut forward = Buf::take(buf::SMALL);
     let mut line = |name: &[u8], value: &[u8]| {
@@ -312,31 +319,32 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
         let own = fields.value(bytes, Known::AnthropicVersion);
         line(b"anthropic-version", dialect::head::anthropic_version(own, false));
     }
-    let who = asker.keep(bytes, &mut forward);
+    let who = asker.keep(bytes);
     let idempotency_key = span(Known::IdempotencyKey);
     let waits_per_read = !fields.has(Known::SluiceDeadlineMs);
     // An SDK's timeout ends its wait, not a call whose answer is kept for its next try.
     let outlives = idempotency_key.is_some() && waits_per_read && plan.live.keeper.is_some();
-    let offset = |part: &[u8]| {
+    // A head has far fewer bytes than a span can tell.
+    let place = |part: &[u8]| {
         let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
-        start..start + part.len()
+        Span::new(start, start + part.len()).unwrap_or_default()
     };
     Ok(Some(Inbound {
         complete_us: started_us,
         started_us,
         head_len: head.len,
         body_len: 0,
-        method: offset(head.method),
-        path: offset(target.path),
-        query: if target.query.is_empty() { 0..0 } else { offset(target.query) },
+        method: place(head.method),
+        path: place(target.path),
+        query: if target.query.is_empty() { Span::default() } else { place(target.query) },
         api,
         dialect,
         media,
         fallbacks: span(Known::SluiceFallbacks),
         idempotency_key,
         caller: span(Known::Authorization).or_else(|| span(Known::XApiKey)),
-        step: asker.range(1),
-        pipeline: asker.range(0),
+        step: asker.span(1),
+        pipeline: asker.span(0),
         deadline_us: deadline(fields, bytes).filter(|_| !outlives).map(|us| started_us + us),
         waits_per_read,
         client_retries: retry_count(fields, bytes),
@@ -344,7 +352,7 @@ fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<Inboun
         keep_alive: framing.keep_alive,
         minor: head.minor,
         is_head: head.method == b"HEAD",
-        forward,
+        forward: RefCell::new(forward),
         who,
         framing,
         plan,

@@ -14,8 +14,7 @@ pub const MODEL_PATH: &[u8] = b"/v1/models/";
 /// Answers the request when it is for the gateway itself; `None` when it is for a provider.
 pub async fn serve(client: &mut Client, inbound: &Inbound) -> Option<After> {
     let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
-    let path = all.get(inbound.path.clone()).unwrap_or_default();
-    let method = all.get(inbound.method.clone()).unwrap_or_default();
+    let (path, method) = (inbound.path.of(all), inbound.method.of(all));
     let is_get = matches!(method, b"GET" | b"HEAD");
     let wanted = match path {
         b"/healthz" if is_get => Own::Health,

@@ -182,23 +182,23 @@ impl Drop for Keeping {
 /// Sees to the request's key. `Some`: the request is answered. `None`: the call is to be made, and is kept under the
 /// key when `client.keeping` says so.
 pub async fn enter(client: &mut Client, inbound: &Inbound) -> Option<After> {
-    let span = inbound.idempotency_key.clone()?;
+    let span = inbound.idempotency_key?;
     let keeper = inbound.plan.live.keeper.clone()?;
     if matches!(inbound.api, Api::Other | Api::Models) {
         return None;
     }
     let (key, fingerprint) = {
         let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
-        let part = |range: std::ops::Range<usize>| all.get(range).unwrap_or_default();
-        let value = part(span);
+        let value = span.of(all);
         if value.is_empty() || value.len() > KEY_MAX {
             let message = format!("`Idempotency-Key` must have 1 to {KEY_MAX} bytes; a UUID does");
             let mut error = GatewayError::new(ErrorKind::InvalidRequest, message);
             error.code = "bad_idempotency_key".into();
             return Some(respond::error(client, inbound, &error, b"").await);
         }
-        let caller = inbound.caller.clone().map_or(&[][..], part);
-        let fingerprint = keeper.fingerprint(part(inbound.path.clone()), part(inbound.body()));
+        let caller = inbound.caller.map_or(&[][..], |span| span.of(all));
+        let fingerprint =
+            keeper.fingerprint(inbound.path.of(all), all.get(inbound.body()).unwrap_or_default());
         (CallKey::new(caller, value), fingerprint)
     };
     loop {

@@ -84,20 +84,20 @@ pub fn prepare(
     let edits = edit_request(inbound.api, target.dialect, body_bytes, &wish.peek, model);
     let splice = edits.splice();
     let out = own.as_vec();
-    let path = inbound_path(api, all.get(inbound.path.clone()).unwrap_or_default());
-    request_line(out, all.get(inbound.method.clone()).unwrap_or_default(), &target.base_path, path);
+    let path = inbound_path(api, inbound.path.of(all));
+    request_line(out, inbound.method.of(all), &target.base_path, path);
     if !inbound.query.is_empty() {
         out.truncate(out.len() - LINE_END.len());
         out.push(b'?');
-        out.extend_from_slice(all.get(inbound.query.clone()).unwrap_or_default());
+        out.extend_from_slice(inbound.query.of(all));
         out.extend_from_slice(LINE_END);
     }
     out.extend_from_slice(fixed);
-    out.extend_from_slice(inbound.forward());
+    out.extend_from_slice(&inbound.forward());
     if let Some(trace) = &inbound.trace {
         trace.push_line(attempt.no, out);
     }
-    let has_body = inbound.body_len > 0 || all.get(inbound.method.clone()) == Some(b"POST");
+    let has_body = inbound.body_len > 0 || inbound.method.of(all) == b"POST";
     if has_body {
         number_field(out, "Content-Length", splice.total_len(inbound.body_len) as u64);
     }

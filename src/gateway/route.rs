@@ -26,9 +26,9 @@ pub fn extra_models(
     inbound: &Inbound,
     plan: &CorePlan,
 ) -> Result<Vec<String>, GatewayError> {
-    let Some(span) = inbound.fallbacks.clone() else { return Ok(Vec::new()) };
+    let Some(span) = inbound.fallbacks else { return Ok(Vec::new()) };
     let all = client.gather.as_ref().map_or(&[][..], |g| g.body.filled());
-    let text = String::from_utf8_lossy(all.get(span).unwrap_or_default()).into_owned();
+    let text = String::from_utf8_lossy(span.of(all)).into_owned();
     let models: Vec<String> =
         text.split(',').map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect();
     for model in &models {

@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::net::pool::{OriginId, Pooled};
 use crate::net::{Buf, Deadline, Gather, buf, clock};
@@ -173,39 +173,45 @@ impl Call {
         party.deadline().poll_passed(cx).map(|()| Event::Late)
     }
 
-    /// Waits for the next bytes of the answer, appended to what the armed read was given.
-    async fn receive<P: Party>(&mut self, party: &mut P, by: By) -> Result<Received, Broken> {
-        let hedge_at_us = if by.hedged { party.hedge_at_us() } else { u64::MAX };
-        party.deadline().set(by.at_us.min(hedge_at_us));
+    /// The same, with the end of the request's way out taken in.
+    fn poll_answer<P: Party>(&mut self, party: &mut P, cx: &mut Context<'_>, hedged: bool) -> Poll<Event> {
         loop {
-            match poll_fn(|cx| self.poll_event(party, cx, by.hedged)).await {
-                Event::Interrupted(why) => return Err(why),
-                Event::Late if hedge_at_us < by.at_us => return Err(Broken::Hedge),
-                Event::Late => {
-                    self.take_back(party).await;
-                    return Err(What::Timeout(by.kind).into());
-                }
+            match ready!(self.poll_event(party, cx, hedged)) {
                 Event::Sent(result, gather) => {
                     self.sending = false;
                     party.gather().get_or_insert(gather);
                     // A provider may answer and close before it read the whole request; the read tells.
                     self.spoilt |= result.is_err();
                 }
+                event => return Poll::Ready(event),
+            }
+        }
+    }
+
+    /// Waits for the next bytes of the answer, appended to what the armed read was given.
+    ///
+    /// Not an `async fn`, like others that every stream waits in: what is handed to one is held twice.
+    fn receive<P: Party>(&mut self, party: &mut P, by: By) -> impl Future<Output = Result<Received, Broken>> {
+        let hedge_at_us = if by.hedged { party.hedge_at_us() } else { u64::MAX };
+        party.deadline().set(by.at_us.min(hedge_at_us));
+        let hedge_is_due = hedge_at_us < by.at_us;
+        async move {
+            let ended = match poll_fn(|cx| self.poll_answer(party, cx, by.hedged)).await {
+                Event::Interrupted(why) => return Err(why),
+                Event::Late if hedge_is_due => return Err(Broken::Hedge),
                 Event::Read(Ok(n), read) if n > 0 => {
                     self.answered = true;
                     self.received_us = clock::now_us();
                     return Ok(Received::More(read));
                 }
-                Event::Read(result, read) => {
-                    self.take_back(party).await;
-                    return match result {
-                        Ok(_) if self.answered => Ok(Received::End(read)),
-                        Err(_) if self.answered => Err(What::Truncated.into()),
-                        _ if self.reused() => Err(Broken::Stale),
-                        _ => Err(What::Reset.into()),
-                    };
-                }
-            }
+                Event::Read(Ok(_), read) if self.answered => Ok(Received::End(read)),
+                Event::Read(Err(_), _) if self.answered => Err(What::Truncated.into()),
+                Event::Read(..) if self.reused() => Err(Broken::Stale),
+                Event::Read(..) => Err(What::Reset.into()),
+                Event::Late | Event::Sent(..) => Err(What::Timeout(by.kind).into()),
+            };
+            self.take_back(party).await;
+            ended
         }
     }
 
@@ -358,7 +364,12 @@ impl Call {
     ///
     /// The room follows what the stream brings: at thousands of slow streams this buffer is much of what each of them
     /// holds, and a fast one wants few, large reads.
-    pub async fn more<P: Party>(&mut self, party: &mut P, mut read: Buf, by: By) -> Result<Received, Broken> {
+    pub fn more<P: Party>(
+        &mut self,
+        party: &mut P,
+        mut read: Buf,
+        by: By,
+    ) -> impl Future<Output = Result<Received, Broken>> {
         if read.is_empty() && read.capacity() != self.room {
             read = Buf::take(self.room);
         } else if read.room() < self.room.min(buf::SMALL) {
@@ -366,16 +377,18 @@ impl Call {
         }
         let held = read.len();
         self.arm(read);
-        let received = self.receive(party, by).await?;
-        if let Received::More(read) = &received {
-            let brought = read.len() - held;
-            if read.room() == 0 {
-                self.room = buf::larger(self.room, buf::MEDIUM);
-            } else if brought < self.room / 8 {
-                self.room = buf::smaller(self.room, ROOM_MIN);
+        async move {
+            let received = self.receive(party, by).await?;
+            if let Received::More(read) = &received {
+                let brought = read.len() - held;
+                if read.room() == 0 {
+                    self.room = buf::larger(self.room, buf::MEDIUM);
+                } else if brought < self.room / 8 {
+                    self.room = buf::smaller(self.room, ROOM_MIN);
+                }
             }
+            Ok(received)
         }
-        Ok(received)
     }
 
     /// Goes on with a wait for more that [`Broken::Hedge`] interrupted.

@@ -1,8 +1,7 @@
 //! Who asked: the pipeline, step, team and declared dimensions that a request's headers name.
 //!
-//! Read once with the head. The values are kept behind the field lines that the request brings along for its provider,
-//! because the request's own buffer is let go while its answer streams; they are not among those lines, so no provider
-//! sees them. Nothing here takes memory of its own.
+//! Read once with the head. The values are kept in a buffer of their own, because the request's is let go while its answer
+//! streams; where nobody says who asks there is none.
 //!
 //! Limits: [`VALUE_MAX`] bytes of a value; of a list, as in `x-litellm-tags`, an alias gives its first entry.
 
@@ -31,23 +30,25 @@ impl Found {
     }
 
     /// Where a value stands in the head: 0 the pipeline, 1 the step, 2 the team.
-    pub fn range(&self, at: usize) -> Option<std::ops::Range<usize>> {
-        self.0.get(at)?.map(|(_, span)| span.start as usize..span.end as usize)
+    pub fn span(&self, at: usize) -> Option<Span> {
+        self.0.get(at)?.map(|(_, span)| span)
     }
 
-    /// Copies the values behind what is in `kept`.
-    pub fn keep(&self, bytes: &[u8], kept: &mut Buf) -> Kept {
-        let lines = kept.len() as u32;
+    /// Copies the values.
+    pub fn keep(&self, bytes: &[u8]) -> Kept {
         let values = self.0.map(|found| match found {
             Some((rank, span)) => clean(span.of(bytes), rank > 0),
             None => &[],
         });
-        // The length of each, then all of them; nothing at all where nothing was said.
-        if values.iter().any(|value| !value.is_empty()) {
-            values.iter().for_each(|value| kept.push(&(value.len() as u16).to_le_bytes()));
-            values.iter().for_each(|value| kept.push(value));
+        let all: usize = values.iter().map(|value| value.len()).sum();
+        if all == 0 {
+            return Kept(Buf::default());
         }
-        Kept { lines }
+        // The length of each, then all of them.
+        let mut kept = Buf::take(2 * WHO_MAX + all);
+        values.iter().for_each(|value| kept.push(&(value.len() as u16).to_le_bytes()));
+        values.iter().for_each(|value| kept.push(value));
+        Kept(kept)
     }
 }
 
@@ -59,18 +60,15 @@ fn clean(value: &[u8], alias: bool) -> &[u8] {
     if value.iter().all(|byte| (b' '..=b'~').contains(byte)) { value } else { b"invalid" }
 }
 
-/// Where the values are. Small, because every request has one.
-#[derive(Clone, Copy)]
-pub struct Kept {
-    /// Bytes of field lines before them.
-    pub lines: u32,
-}
+/// The values of one request.
+pub struct Kept(Buf);
 
 impl Kept {
-    /// The values, out of the buffer that they were copied to.
-    pub fn values<'b>(&self, kept: &'b Buf) -> Who<'b> {
-        let all = kept.filled().get(self.lines as usize..).unwrap_or_default();
-        let Some((lengths, mut rest)) = all.split_at_checked(2 * WHO_MAX) else { return Who::default() };
+    /// The values, empty where nothing was said.
+    pub fn values(&self) -> Who<'_> {
+        let Some((lengths, mut rest)) = self.0.filled().split_at_checked(2 * WHO_MAX) else {
+            return Who::default();
+        };
         std::array::from_fn(|at| {
             let length = u16::from_le_bytes([lengths[2 * at], lengths[2 * at + 1]]);
             let (value, after) = rest.split_at_checked(usize::from(length)).unwrap_or_default();
@@ -96,11 +94,9 @@ mod tests {
             bytes.extend_from_slice(value.as_bytes());
             found.look(&plan.who, name.as_bytes(), Span { start: start as u32, end: bytes.len() as u32 });
         }
-        let mut buf = Buf::copy_of(b"accept: */*\r\n");
-        let kept = found.keep(&bytes, &mut buf);
-        assert_eq!(kept.lines, 13);
-        let pipeline = found.range(0).map(|range| String::from_utf8_lossy(&bytes[range]).into_owned());
-        (kept.values(&buf).iter().map(|value| (*value).to_owned()).collect(), pipeline)
+        let kept = found.keep(&bytes);
+        let pipeline = found.span(0).map(|span| String::from_utf8_lossy(span.of(&bytes)).into_owned());
+        (kept.values().iter().map(|value| (*value).to_owned()).collect(), pipeline)
     }
 
     #[test]

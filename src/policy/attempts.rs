@@ -1,9 +1,8 @@
 //! The record of what an exchange tried, and what it says when it gives up.
 //!
-//! Prevents: an error that names the last failure when an earlier one says what to do. Everything tried is kept, the first
-//! [`FEW`] without memory of their own, with the targets that were passed over and why, and one failure is picked as the most
-//! useful: what the caller can act on goes before what will pass by itself, and that before what only the
-//! operator can fix.
+//! Prevents: an error that names the last failure when an earlier one says what to do. Everything tried is kept, with the
+//! targets that were passed over and why, and one failure is picked as the most useful: what the caller can act on goes
+//! before what will pass by itself, and that before what only the operator can fix.
 
 use smallvec::SmallVec;
 
@@ -11,10 +10,11 @@ use super::fault::{Failure, Fault, What};
 use super::ids::{KeyId, ProviderId};
 use super::settings::ATTEMPTS_MAX;
 
-/// Attempts and skips that are kept without memory of their own. Most exchanges make one call, and a walk over three failing
-/// targets four as a rule; every stream holds a record of its own for as long as it lasts, so room for all sixteen would be
-/// paid for thousands of times.
-const FEW: usize = 4;
+/// Attempts and skips that are kept without memory of their own. Most exchanges make one call, and in an outage a second one
+/// or pass one target over; every stream holds its record for as long as it lasts, so room for all sixteen would be paid for
+/// thousands of times.
+const FEW_ATTEMPTS: usize = 2;
+const FEW_SKIPS: usize = 1;
 
 /// Why an attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -133,7 +133,7 @@ pub struct Skip {
 
 /// The targets of one exchange that were passed over, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Skips(SmallVec<[(u8, Skip); FEW]>);
+pub struct Skips(SmallVec<[(u8, Skip); FEW_SKIPS]>);
 
 impl Skips {
     /// Notes that the target at `index` of the chain was passed over; the last reason counts.
@@ -162,7 +162,7 @@ impl Skips {
 
 /// Every upstream call of one exchange, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempts(SmallVec<[AttemptRecord; FEW]>);
+pub struct Attempts(SmallVec<[AttemptRecord; FEW_ATTEMPTS]>);
 
 impl Attempts {
     pub(crate) fn new() -> Self {

@@ -213,7 +213,9 @@ fn through_faults_cancels_and_a_kill_every_book_says_the_same() {
     let has_ring = driver::choose(DriverChoice::IoUring).is_ok();
     each_driver(|driver| {
         let exchanges: usize = match &wanted {
-            Some(number) if !has_ring || driver == DriverChoice::IoUring => number.parse().expect("a number of exchanges"),
+            Some(number) if !has_ring || driver == DriverChoice::IoUring => {
+                number.parse().expect("a number of exchanges")
+            }
             _ => 4_000,
         };
         let directory = tempfile::tempdir().unwrap();

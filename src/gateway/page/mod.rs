@@ -38,6 +38,7 @@ use std::pin::pin;
 use crate::dialect::error::{ErrorKind, GatewayError};
 use crate::net::{clock, mailbox, race::race};
 use crate::ui;
+use crate::wire::Span;
 
 use super::account::Told;
 use super::client::{After, Client};
@@ -75,10 +76,10 @@ pub fn is_ours(path: &[u8]) -> bool {
 pub async fn serve(client: &mut Client, inbound: &Inbound) -> After {
     // A copy: the page is asked a few times a second at most, and what is borrowed of the client cannot be answered to.
     let all = client.gather.as_ref().map_or(Vec::new(), |g| g.body.filled().to_vec());
-    let text = |range| String::from_utf8_lossy(all.get::<std::ops::Range<usize>>(range).unwrap_or_default());
-    let (method, path) = (text(inbound.method.clone()), text(inbound.path.clone()));
+    let text = |span: Span| String::from_utf8_lossy(span.of(&all));
+    let (method, path) = (text(inbound.method), text(inbound.path));
     let is_get = matches!(&*method, "GET" | "HEAD");
-    let query = text(inbound.query.clone());
+    let query = text(inbound.query);
     if is_shell(path.as_bytes()) {
         return match is_get {
             true => file(client, inbound, &path, all.get(..inbound.head_len).unwrap_or_default()).await,

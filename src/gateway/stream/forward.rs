@@ -8,9 +8,41 @@ use super::super::answer::push_reply_fields;
 use super::super::respond;
 use super::{Batch, Pump, Reader};
 
+/// What is known of a batch while it is written.
+struct Put {
+    /// Bytes of the read buffer that it takes.
+    end: usize,
+    /// It has the head in front.
+    first: bool,
+    /// There is nothing to write.
+    empty: bool,
+}
+
 impl Pump<'_, '_> {
     /// Writes the batch to the client; `None` when the client is gone. The buffer comes back without what was written.
-    pub(super) async fn forward(&mut self, read: Buf, last: bool) -> Option<Buf> {
+    ///
+    /// Not an `async fn`: what lives across the wait is part of what every stream holds.
+    pub(super) fn forward(&mut self, read: Buf, last: bool) -> impl Future<Output = Option<Buf>> {
+        let put = self.put(read, last);
+        async move {
+            let Put { end, first, empty } = put?;
+            if !empty && self.exchange.client.write_gather().await.is_err() {
+                return None;
+            }
+            let gather = self.exchange.client.gather.as_mut()?;
+            if first {
+                // From here on a size line and an end are all that is written around a batch.
+                gather.own = Buf::default();
+            }
+            let mut read = std::mem::take(&mut gather.body);
+            read.consume(end);
+            self.scanned -= end;
+            Some(read)
+        }
+    }
+
+    /// Puts the batch into the client's gather; `None` when it has more pieces than fit.
+    fn put(&mut self, read: Buf, last: bool) -> Option<Put> {
         let batch = std::mem::take(&mut self.batch);
         let first = !std::mem::replace(&mut self.begun, true);
         let chunked = self.exchange.inbound.minor > 0;
@@ -65,22 +97,9 @@ impl Pump<'_, '_> {
             fits &= gather.piece(Side::Body, at..batch.end);
         }
         fits &= gather.piece(Side::Own, after_payload..all);
-        let empty = gather.total() == 0;
-        // From here on only the end is needed: what lives across a wait is part of what every stream holds.
-        let end = batch.end;
+        let put = Put { end: batch.end, first, empty: gather.total() == 0 };
         self.exchange.client.gather = Some(gather);
-        if !fits || (!empty && self.exchange.client.write_gather().await.is_err()) {
-            return None;
-        }
-        let gather = self.exchange.client.gather.as_mut()?;
-        if first {
-            // From here on a size line and an end are all that is written around a batch.
-            gather.own = Buf::default();
-        }
-        let mut read = std::mem::take(&mut gather.body);
-        read.consume(end);
-        self.scanned -= end;
-        Some(read)
+        fits.then_some(put)
     }
 
     fn push_head(&mut self, out: &mut Vec<u8>, chunked: bool) {
