@@ -12,13 +12,10 @@
 //!   request earns a tenth of one. When traffic is so low that a tenth is less than 3 a second, 3 a second it is. It
 //!   is the larger of the two and not their sum: the sum would let 500 requests a second pass the 1.10 calls a
 //!   request that everything together must stay under.
-//! - [`Strain`], one a target: a fallback to *another* provider is never refused, because a healthy alternative must
-//!   not go unused, but it is charged to the target that failed. While a target owes more than it earns, new
-//!   requests ask another one first. So a target with 20 % failures, too healthy for a breaker, gets as many requests
-//!   as keep the extra calls within a tenth. A charge is a call and a third: the third pays for what is in flight. One more is kept
-//!   for the process, because three providers with a fault each would pass the tenth together: while that one owes, every
-//!   target that was charged lately is asked last and is no fallback, and retries get what the floor gives and no more.
-//! - [`RetryMoney`]: the prompts sent again may cost so much in one clock minute and no more; off unless configured.
+//! - [`Strain`], one a target and one for the process: what fallbacks to another provider, which are never refused,
+//!   are charged to (`strain`).
+//! - [`RetryMoney`]: the prompts sent again may cost so much in one clock minute and no more; off unless configured
+//!   (`money`).
 //!
 //! A bucket is one word: how much of the credit that ever was has been spent. Credit only grows (a count of
 //! requests, or time), so spending is a compare-exchange on that word, exact over any number of cores, and earning
@@ -30,8 +27,11 @@ use super::settings::SECOND_US;
 use super::sync::{AtomicU64, Ordering, PerCore, per_core, sum};
 use crate::config::defaults;
 
+pub use super::money::RetryMoney;
+pub use super::strain::Strain;
+
 /// What can be spent, in thousandths of a call.
-const CALL: u64 = 1_000;
+pub(super) const CALL: u64 = 1_000;
 
 /// How much may be sent again. The defaults and their reasons stand in [`crate::config::defaults`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,144 +199,6 @@ impl RetryBudget {
     }
 }
 
-/// What a target owes for the calls its failures caused elsewhere. Shared by all cores.
-#[derive(Debug)]
-pub struct Strain {
-    requests: PerCore,
-    allowance: Allowance,
-    /// Credit given at the start.
-    start: u64,
-    /// How far it may go into debt.
-    debt: u64,
-    /// When it was last charged.
-    charged_us: AtomicU64,
-}
-
-/// Debt is bounded, so that an outage does not shut a recovered target out: at 10 requests a second a target has paid
-/// back in ten seconds, and the process in a hundred.
-const TARGET_DEBT: u64 = 10 * CALL;
-const PROCESS_DEBT: u64 = 100 * CALL;
-const STRAIN_BURST: u64 = 10 * CALL;
-const STRAIN_CHARGE: u64 = CALL * 4 / 3;
-/// With the whole process over its share, a target with less than half of its savings left is part of it.
-const STRAIN_MEMORY_US: u64 = 30 * SECOND_US;
-const STRAIN_FELT: i64 = STRAIN_BURST as i64 / 2;
-
-impl Strain {
-    /// A target that owes nothing, and has savings: nothing is held against it before it has failed.
-    pub fn of_target(cores: usize) -> Self {
-        Self::new(cores, STRAIN_BURST, TARGET_DEBT)
-    }
-
-    /// A process that owes nothing and has nothing saved.
-    pub fn of_process(cores: usize) -> Self {
-        Self::new(cores, 0, PROCESS_DEBT)
-    }
-
-    fn new(cores: usize, start: u64, debt: u64) -> Self {
-        let (requests, charged_us) = (per_core(cores), AtomicU64::new(0));
-        Strain { requests, allowance: Allowance::new(), start, debt, charged_us }
-    }
-
-    /// Counts a request that has this target first, whether or not it is asked, or that falls back to it.
-    pub fn earn(&self, core: usize) {
-        self.requests[core].add(1);
-    }
-
-    /// Charges one extra call that the target's failure caused; `refusable` when a budget could have refused it.
-    pub fn charge(&self, settings: &BudgetSettings, now_us: u64, refusable: bool) {
-        let cost = if refusable { CALL } else { STRAIN_CHARGE };
-        self.charged_us.store(now_us, Ordering::Relaxed);
-        self.allowance.charge(self.credit(settings), STRAIN_BURST, cost, self.debt);
-    }
-
-    /// True while more is owed than was earned.
-    pub fn is_over(&self, settings: &BudgetSettings) -> bool {
-        self.allowance.left(self.credit(settings), STRAIN_BURST) < 0
-    }
-
-    /// The same for a target: what it owes is forgotten when it was not charged for half a minute. Quiet traffic would
-    /// take hours to earn it back.
-    pub fn owes(&self, settings: &BudgetSettings, now_us: u64) -> bool {
-        self.is_recent(now_us) && self.is_over(settings)
-    }
-
-    /// True while a target has not earned back what it was charged lately.
-    pub fn is_felt(&self, settings: &BudgetSettings, now_us: u64) -> bool {
-        self.is_recent(now_us) && self.allowance.left(self.credit(settings), STRAIN_BURST) < STRAIN_FELT
-    }
-
-    fn is_recent(&self, now_us: u64) -> bool {
-        now_us.saturating_sub(self.charged_us.load(Ordering::Relaxed)) < STRAIN_MEMORY_US
-    }
-
-    fn credit(&self, settings: &BudgetSettings) -> u64 {
-        self.start + sum(&self.requests) * u64::from(settings.percent) * CALL / 100
-    }
-}
-
-/// Money for prompts sent again, by clock minute of the gateway. Shared by all cores and providers.
-#[derive(Debug)]
-pub struct RetryMoney {
-    /// minute 20 | nano-dollars 44 (17,592 dollars)
-    word: AtomicU64,
-    refused: AtomicU64,
-}
-
-const SPENT_BITS: u32 = 44;
-const SPENT_MASK: u64 = (1 << SPENT_BITS) - 1;
-const MINUTE_US: u64 = 60 * SECOND_US;
-
-impl RetryMoney {
-    /// Nothing spent.
-    pub fn new() -> Self {
-        RetryMoney { word: AtomicU64::new(0), refused: AtomicU64::new(0) }
-    }
-
-    /// Spends `cost` nano-dollars of this minute's `limit`; false when it does not fit.
-    pub fn spend(&self, limit: u64, now_us: u64, cost: u64) -> bool {
-        let limit = limit.min(SPENT_MASK);
-        let mut seen = self.word.load(Ordering::Acquire);
-        loop {
-            let spent = spent_in(seen, now_us);
-            let after = spent.saturating_add(cost);
-            if after > limit {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                return false;
-            }
-            let next = stamp(now_us) << SPENT_BITS | after;
-            match self.word.compare_exchange(seen, next, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return true,
-                Err(now_seen) => seen = now_seen,
-            }
-        }
-    }
-
-    /// Nano-dollars spent in this minute.
-    pub fn spent(&self, now_us: u64) -> u64 {
-        spent_in(self.word.load(Ordering::Acquire), now_us)
-    }
-
-    /// Calls refused since the start.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
-    }
-}
-
-impl Default for RetryMoney {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-fn stamp(now_us: u64) -> u64 {
-    (now_us / MINUTE_US) & ((1 << (64 - SPENT_BITS)) - 1)
-}
-
-fn spent_in(word: u64, now_us: u64) -> u64 {
-    if word >> SPENT_BITS == stamp(now_us) { word & SPENT_MASK } else { 0 }
-}
-
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
@@ -398,84 +260,6 @@ mod tests {
         assert!(budget.has(&SET, 3601 * S));
     }
 
-    #[test]
-    fn a_target_is_asked_less_while_it_causes_more_than_a_tenth() {
-        let (strain, settings) = (Strain::of_target(1), SET);
-        let (mut asked, mut extra) = (0u64, 0u64);
-        let mut random = super::super::random::Random::new(4);
-        for _ in 0..10_000 {
-            strain.earn(0);
-            if !strain.is_over(&settings) {
-                asked += 1;
-                if random.below(5) == 0 {
-                    strain.charge(&settings, 0, false);
-                    extra += 1;
-                }
-            }
-        }
-        assert!((750..=820).contains(&extra), "{extra}");
-        assert!(asked > 3_000, "{asked}");
-    }
-
-    #[test]
-    fn a_target_with_few_failures_is_never_held_back() {
-        let strain = Strain::of_target(1);
-        for n in 0..1000u64 {
-            strain.earn(0);
-            assert!(!strain.is_over(&SET) && !strain.is_felt(&SET, 0));
-            if n % 20 == 0 {
-                strain.charge(&SET, 0, false);
-            }
-        }
-    }
-
-    #[test]
-    fn a_target_is_in_trouble_below_half_of_its_savings() {
-        let strain = Strain::of_target(1);
-        (0..5).for_each(|_| strain.charge(&SET, 0, true));
-        assert!(!strain.is_felt(&SET, 0), "exactly half is left");
-        strain.charge(&SET, 0, true);
-        assert!(strain.is_felt(&SET, 0));
-    }
-
-    #[test]
-    fn the_debt_of_an_outage_is_bounded() {
-        let strain = Strain::of_target(1);
-        for _ in 0..1_000_000 {
-            strain.charge(&SET, 0, false);
-        }
-        let mut needed = 0;
-        while strain.is_over(&SET) {
-            strain.earn(0);
-            needed += 1;
-        }
-        assert_eq!(needed, 100);
-        strain.charge(&SET, 50 * S, false);
-        strain.charge(&SET, 50 * S, false);
-        assert!(strain.owes(&SET, 80 * S - 1) && strain.is_felt(&SET, 80 * S - 1));
-        assert!(
-            !strain.owes(&SET, 80 * S) && !strain.is_felt(&SET, 80 * S),
-            "and forgotten after half a minute"
-        );
-    }
-
-    #[test]
-    fn money_for_retries_ends_at_the_limit_and_comes_back_with_the_minute() {
-        let money = RetryMoney::new();
-        let limit = 1_000_000_000;
-        assert!(money.spend(limit, 0, 600_000_000));
-        assert!(money.spend(limit, 1, 400_000_000), "exactly the limit fits");
-        assert!(!money.spend(limit, 59 * S, 1));
-        assert_eq!((money.spent(59 * S), money.refused()), (limit, 1));
-        assert!(money.spend(limit, 60 * S, limit));
-        assert!(!RetryMoney::new().spend(u64::MAX, 0, SPENT_MASK + 1));
-        assert!(!money.spend(limit, 60 * S, 1));
-        assert_eq!(money.refused(), 2);
-        let two_years = MINUTE_US * ((1 << 20) + 5);
-        assert!(money.spend(limit, two_years, 7));
-        assert_eq!(money.spent(two_years), 7, "the count of minutes may pass its twenty bits");
-    }
-
     proptest! {
         #[test]
         fn no_pattern_of_traffic_overdraws_it(
@@ -494,24 +278,6 @@ mod tests {
                 }
                 let earned = requests * u64::from(percent) * CALL / 100 + now * u64::from(floor) * CALL / S;
                 prop_assert!(extra * CALL <= earned);
-            }
-        }
-
-        #[test]
-        fn money_never_passes_the_limit_of_a_minute(
-            steps in prop::collection::vec((0u64..20 * S, 0u64..700), 1..200), limit in 0u64..1000,
-        ) {
-            let money = RetryMoney::new();
-            let (mut now, mut minute, mut spent) = (0, 0, 0);
-            for (gap, cost) in steps {
-                now += gap;
-                if now / MINUTE_US != minute {
-                    (minute, spent) = (now / MINUTE_US, 0);
-                }
-                let fits = spent + cost <= limit;
-                prop_assert_eq!(money.spend(limit, now, cost), fits);
-                spent += if fits { cost } else { 0 };
-                prop_assert_eq!(money.spent(now), spent);
             }
         }
     }
@@ -539,49 +305,6 @@ mod loom_tests {
                 .collect();
             let extra: usize = threads.into_iter().map(|t| t.join().expect("no panic")).sum();
             assert!(extra <= 2, "two requests earn two extra calls, {extra} were made");
-        });
-    }
-
-    #[test]
-    fn loom_a_debt_stays_within_its_bound_and_no_charge_is_lost() {
-        loom::model(|| {
-            let set = BudgetSettings { percent: 10, floor_per_second: 0, burst: 30 };
-            let strain = Arc::new(Strain::new(2, STRAIN_BURST, 2 * CALL));
-            let threads: Vec<_> = (0..2)
-                .map(|core| {
-                    let strain = Arc::clone(&strain);
-                    loom::thread::spawn(move || {
-                        strain.earn(core);
-                        strain.charge(&set, 1, true);
-                    })
-                })
-                .collect();
-            for thread in threads {
-                thread.join().expect("no panic");
-            }
-            let left = strain.allowance.left(strain.credit(&set), STRAIN_BURST);
-            // Savings of ten calls and two tenths earned, less two calls; a charge that sees one request less may take the
-            // tenth it earned for saved up already.
-            assert!((8 * CALL as i64..=8 * CALL as i64 + 200).contains(&left), "{left}");
-            for _ in 0..20 {
-                strain.charge(&set, 2, true);
-            }
-            assert_eq!(strain.allowance.left(strain.credit(&set), STRAIN_BURST), -2 * CALL as i64);
-        });
-    }
-
-    #[test]
-    fn loom_retry_money_is_never_overdrawn() {
-        loom::model(|| {
-            let money = Arc::new(RetryMoney::new());
-            let threads: Vec<_> = (0..2)
-                .map(|_| {
-                    let money = Arc::clone(&money);
-                    loom::thread::spawn(move || (0..2).filter(|_| money.spend(5, MINUTE_US, 2)).count())
-                })
-                .collect();
-            let spent: usize = threads.into_iter().map(|t| t.join().expect("no panic")).sum();
-            assert_eq!(spent, 2, "two of two fit into five");
         });
     }
 }
