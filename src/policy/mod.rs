@@ -22,6 +22,7 @@ mod admit;
 mod attempts;
 pub mod balance;
 pub mod breaker;
+mod breaker_terms;
 pub mod budget;
 pub mod bulkhead;
 mod call;
