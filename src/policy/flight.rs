@@ -20,10 +20,10 @@ use super::admit::{How, Pass, Refusal};
 use super::attempts::{AttemptRecord, Attempts, Cause, Reason, Skip, SkipReason, Skips};
 use super::balance;
 use super::breaker::ProbeTicket;
-use super::bulkhead::POLL_US;
 use super::call::{Ask, Attempt, Step, WaitReason};
 use super::chain::{Chain, TargetRef, Walked};
 use super::ids::{KeyId, SlotId};
+use super::queue::Waiting;
 use super::state::Core;
 
 /// What the walk does at the next step.
@@ -51,13 +51,6 @@ pub(super) struct Live {
     pub(super) first_token_us: Option<u64>,
 }
 
-/// A place in a provider's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Waiting {
-    target: u8,
-    until_us: u64,
-}
-
 /// One exchange. Plain data; only long chains and many attempts take memory of their own.
 #[derive(Debug, Clone)]
 pub struct Flight {
@@ -78,8 +71,8 @@ pub struct Flight {
     pub(super) after: After,
     pub(super) again_used: bool,
     pub(super) live: [Option<Live>; 2],
-    waiting: Option<Waiting>,
-    queued: bool,
+    pub(super) waiting: Option<Waiting>,
+    pub(super) queued: bool,
     /// Usefulness and number of the most useful failure.
     pub(super) best: Option<(u8, u8)>,
     /// The target to charge for the next extra call.
@@ -226,7 +219,7 @@ impl Flight {
         None
     }
 
-    fn next_target(&mut self, core: &mut Core, now_us: u64) -> Step {
+    pub(super) fn next_target(&mut self, core: &mut Core, now_us: u64) -> Step {
         for pass in [Pass::Strict, Pass::Loose, Pass::Queue] {
             for index in 0..self.chain.len() as u8 {
                 if self.left >> index & 1 == 1 {
@@ -268,51 +261,8 @@ impl Flight {
         self.end(cause, core, now_us)
     }
 
-    /// Joins the queue of a full provider, once an exchange.
-    fn queue(&mut self, core: &mut Core, index: u8, now_us: u64) -> Option<Step> {
-        let provider = self.target(index).provider;
-        let settings = &core.settings.providers[usize::from(provider.0)].bulkhead;
-        if self.queued || !core.shared.provider(provider).bulkhead.queue(settings) {
-            self.left |= 1 << index;
-            self.pass_over(core, index, Skip { reason: SkipReason::Full, until_us: None });
-            return None;
-        }
-        self.queued = true;
-        let until_us = now_us.saturating_add(settings.queue_wait_us).min(self.end_by_us);
-        self.waiting = Some(Waiting { target: index, until_us });
-        Some(Step::Wait { until_us: until_us.min(now_us + POLL_US), why: WaitReason::Queue })
-    }
-
-    fn wait_on(&mut self, waiting: Waiting, core: &mut Core, now_us: u64) -> Step {
-        let provider = self.target(waiting.target).provider;
-        let settings = core.settings.providers[usize::from(provider.0)].bulkhead;
-        let bulkhead = &core.shared.provider(provider).bulkhead;
-        if !bulkhead.advance(&settings) {
-            if now_us < waiting.until_us {
-                let until_us = waiting.until_us.min(now_us + POLL_US);
-                return Step::Wait { until_us, why: WaitReason::Queue };
-            }
-            bulkhead.give_up();
-            self.waiting = None;
-            return self.next_target(core, now_us);
-        }
-        self.waiting = None;
-        match self.admit(core, waiting.target, now_us, How::Next, Pass::Holding) {
-            Ok(live) => {
-                self.left |= 1 << waiting.target;
-                (self.at, self.retries, self.failed_keys) = (waiting.target, 0, 0);
-                let reason = if self.attempts.is_empty() { Reason::First } else { Reason::Fallback };
-                self.start(core, now_us, live, reason, false)
-            }
-            Err(_) => {
-                core.shared.provider(provider).bulkhead.leave();
-                self.next_target(core, now_us)
-            }
-        }
-    }
-
     /// Begins an attempt with what admission gave it.
-    fn start(
+    pub(super) fn start(
         &mut self,
         core: &mut Core,
         now_us: u64,
@@ -382,7 +332,7 @@ impl Flight {
         }
     }
 
-    fn pass_over(&mut self, core: &mut Core, index: u8, skip: Skip) {
+    pub(super) fn pass_over(&mut self, core: &mut Core, index: u8, skip: Skip) {
         core.counters.skip(skip.reason);
         self.skips.set(index, skip);
     }
@@ -394,12 +344,6 @@ impl Flight {
         self.give_up(cause, core, now_us)
     }
 
-    pub(super) fn leave_queue(&mut self, core: &Core) {
-        if let Some(waiting) = self.waiting.take() {
-            core.shared.provider(self.target(waiting.target).provider).bulkhead.give_up();
-        }
-    }
-
     pub(super) fn target(&self, index: u8) -> TargetRef {
         self.chain.targets()[usize::from(index)]
     }
@@ -409,13 +353,3 @@ impl Flight {
         usize::from(!self.ask.stream)
     }
 }
-
-#[cfg(test)]
-#[cfg(not(loom))]
-#[path = "flight_hedge_tests.rs"]
-mod hedge_tests;
-
-#[cfg(test)]
-#[cfg(not(loom))]
-#[path = "flight_walk_tests.rs"]
-mod walk_tests;

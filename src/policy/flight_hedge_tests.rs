@@ -1,14 +1,6 @@
 //! Second calls: when one is made, of whom, and what the walk knows of it afterwards.
 
-use std::sync::Arc;
-
-use super::super::flight_tests::{ask, attempt, chain, gave_up, hinted, ok, status};
-use super::super::{
-    Ask, Attempt, Chain, Core, Flight, Outcome, ProviderId, ProviderSettings, Reason, Settings, Shared,
-    Signal, What, attribute, hedge,
-};
-
-const S: u64 = 1_000_000;
+use super::*;
 
 /// Three providers of which every request may be hedged, with hedges saved up.
 fn three() -> (Core, Chain) {
@@ -29,11 +21,6 @@ fn first_of(core: &mut Core, chain: Chain) -> (Flight, Attempt) {
     let mut flight = begin(core, chain);
     let first = attempt(flight.next(core, S));
     (flight, first)
-}
-
-/// Ends a call in a way that is not tried again at the same target.
-fn cut() -> Outcome {
-    Outcome::Failure(attribute(Signal::Transport(What::Truncated)))
 }
 
 /// Lets the core learn how slow this provider usually is.
@@ -144,4 +131,75 @@ fn no_hedge_is_planned_for_the_end_of_the_callers_time_or_later() {
         let first = attempt(Flight::begin(&mut core, chain, asked).next(&mut core, S));
         assert_eq!((first.provider, first.hedge_at_us), (ProviderId(0), planned));
     }
+}
+
+#[test]
+fn a_slow_call_is_joined_by_a_second_one_and_the_first_token_wins() {
+    let (mut core, chain) = hedging();
+    let now = 300 * S;
+    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
+    let first = attempt(flight.next(&mut core, now));
+    let at = first.hedge_at_us.expect("the 95th percentile is known");
+    assert!((now + 360_000..now + 440_000).contains(&at));
+    let second = flight.hedge(&mut core, at).expect("within two percent");
+    assert_eq!((second.provider, second.reason), (ProviderId(1), Reason::Hedge));
+    assert_eq!(flight.hedge(&mut core, at), None, "one hedge an exchange");
+    assert_eq!(flight.first_token(&mut core, at + 1000, second.no), Some(first.no));
+    assert!(!flight.settle(&mut core, at + 1000, first.no, Outcome::Cancelled).more);
+    assert_eq!(flight.winner(), Some(second.no));
+    flight.settle(&mut core, at + S, second.no, ok());
+    assert_eq!(core.counters().hedges_won, 1);
+}
+
+#[test]
+fn when_one_of_a_pair_fails_the_other_goes_on_and_when_both_fail_the_walk_does() {
+    let (mut core, chain) = hedging();
+    let now = 300 * S;
+    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
+    let first = attempt(flight.next(&mut core, now));
+    let second = flight.hedge(&mut core, now + S).unwrap();
+    assert!(flight.settle(&mut core, now + S, first.no, status(503)).more);
+    assert!(matches!(flight.next(&mut core, now + S), Step::Wait { why: WaitReason::InFlight, .. }));
+    flight.settle(&mut core, now + S, second.no, status(503));
+    let mut at = now + S;
+    let end = loop {
+        match flight.next(&mut core, at) {
+            Step::Wait { until_us, .. } => at = until_us,
+            Step::Attempt(tried) => drop(flight.settle(&mut core, at, tried.no, status(503))),
+            step => break gave_up(step),
+        }
+    };
+    assert_eq!(end.cause, Cause::Failed);
+}
+
+#[test]
+fn a_hedge_on_a_dead_connection_is_sent_again_beside_the_running_call() {
+    let (mut core, chain) = hedging();
+    let now = 300 * S;
+    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
+    let first = attempt(flight.next(&mut core, now));
+    let second = flight.hedge(&mut core, now + S).unwrap();
+    assert!(flight.settle(&mut core, now + S, second.no, Outcome::StaleConnection).more);
+    let again = attempt(flight.next(&mut core, now + S));
+    assert_eq!((again.provider, again.fresh_connection), (second.provider, true));
+    flight.settle(&mut core, now + S, first.no, status(503));
+    assert_eq!(flight.first_token(&mut core, now + 2 * S, again.no), None);
+    flight.settle(&mut core, now + 2 * S, again.no, ok());
+    assert_eq!(flight.winner(), Some(again.no));
+}
+
+#[test]
+fn hedges_stay_within_two_in_a_hundred() {
+    let (mut core, chain) = hedging();
+    let mut hedges = 0;
+    for n in 300..1300u64 {
+        let now = n * S;
+        let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
+        let first = attempt(flight.next(&mut core, now));
+        hedges += u32::from(flight.hedge(&mut core, now + S).is_some());
+        flight.first_token(&mut core, now + S, first.no);
+        flight.settle(&mut core, now + 2 * S, first.no, ok());
+        flight.cancel(&mut core, now + 2 * S);
+    }
+    assert!((15..=25).contains(&hedges), "{hedges}");
 }

@@ -43,6 +43,7 @@ mod keys;
 pub mod latency;
 mod money;
 pub mod price;
+mod queue;
 mod random;
 pub mod settings;
 mod settle;

@@ -2,25 +2,13 @@
 
 use super::super::breaker::Phase;
 use super::super::flight_tests::{
-    ask, attempt, chain, core_of, gave_up, hedging, hinted, ok, run, status, two,
+    S, alone, ask, attempt, chain, core_of, gave_up, hedging, hinted, ok, run, status, transport, two,
 };
 use super::super::{
-    Ask, Cause, Chain, Core, Flight, Outcome, PolicyId, ProviderId, ProviderSettings, RetrySettings,
-    Settings, Shared, Signal, SkipReason, Step, Success, TargetRef, TimeoutKind, What, attribute,
+    Ask, Cause, Core, Flight, Outcome, ProviderId, ProviderSettings, RetrySettings, Settings, Shared, Step,
+    Success, TimeoutKind, What,
 };
 use std::sync::Arc;
-
-const S: u64 = 1_000_000;
-
-fn transport(what: What) -> Outcome {
-    Outcome::Failure(attribute(Signal::Transport(what)))
-}
-
-fn alone() -> (Core, Chain) {
-    let core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0])]);
-    let chain = chain(&core, &[0]);
-    (core, chain)
-}
 
 #[test]
 fn a_503_that_asks_for_rest_gets_it_and_a_plain_one_is_asked_again() {
@@ -30,19 +18,6 @@ fn a_503_that_asks_for_rest_gets_it_and_a_plain_one_is_asked_again() {
         let next = attempt(Flight::begin(&mut core, chain, ask(2 * S)).next(&mut core, 2 * S));
         assert_eq!(next.provider == ProviderId(0), called, "{hint:?}");
     }
-}
-
-#[test]
-fn an_account_without_credit_rests_for_a_minute_for_every_model() {
-    let (mut core, first) = alone();
-    run(&mut core, first, S, |_| status(402));
-    let other = core.slot(ProviderId(0), b"other");
-    let other = Chain::of(PolicyId(0), &[TargetRef::new(ProviderId(0), other)]);
-    for now in [2 * S, 61 * S - 1] {
-        let end = gave_up(Flight::begin(&mut core, other, ask(now)).next(&mut core, now));
-        assert_eq!(end.skips.get(0).map(|skip| skip.reason), Some(SkipReason::KeysCooling));
-    }
-    attempt(Flight::begin(&mut core, other, ask(68 * S)).next(&mut core, 68 * S));
 }
 
 #[test]
@@ -151,74 +126,6 @@ fn retries_wait_twice_as_long_each_time_within_a_fifth() {
 }
 
 #[test]
-fn an_outage_that_is_old_news_holds_nobody_back_but_its_share() {
-    let (mut core, chain) = two();
-    for _ in 0..5 {
-        run(&mut core, chain, S, |a| if a.provider == ProviderId(0) { status(500) } else { ok() });
-    }
-    let now = 100 * S;
-    let mut to_the_first = 0;
-    for _ in 0..200 {
-        let mut flight = Flight::begin(&mut core, chain, ask(now));
-        let first = attempt(flight.next(&mut core, now));
-        assert!(!first.probe, "nobody asked for half a minute: there is no one probe");
-        to_the_first += u32::from(first.provider == ProviderId(0));
-    }
-    assert!((5..50).contains(&to_the_first), "a tenth: {to_the_first}");
-}
-
-#[test]
-fn a_fallback_is_charged_a_third_more_than_a_retry_that_a_budget_could_have_refused() {
-    for (retries, over) in [(1, false), (0, true)] {
-        let mut a = ProviderSettings::new("a");
-        a.retry = RetrySettings { max_retries: Some(retries), backoff_initial_us: 0, backoff_max_us: 0 };
-        let mut core = core_of(vec![a.clone(), ProviderSettings::new("b")]);
-        let chain = chain(&core, &[0, 1]);
-        (0..12).for_each(|_| drop(run(&mut core, chain, S, |_| ok())));
-        // Thirteen requests earn 1.3 calls: a retry costs 1, a fallback 1.33.
-        let mut failed = false;
-        let mut flight = Flight::begin(&mut core, chain, ask(S));
-        while let Step::Attempt(tried) = flight.next(&mut core, S) {
-            let outcome = if failed { ok() } else { status(500) };
-            failed = true;
-            flight.settle(&mut core, S, tried.no, outcome);
-            if flight.winner().is_some() {
-                break;
-            }
-        }
-        assert_eq!(core.shared().strain.is_over(&a.budget), over, "{retries}");
-    }
-}
-
-#[test]
-fn money_refuses_a_fallback_only_when_the_first_call_may_have_been_billed() {
-    let settings = || {
-        let mut settings = Settings::new(["a", "b"].map(ProviderSettings::new).to_vec());
-        settings.retry_nano_usd_per_minute = Some(0);
-        Arc::new(settings)
-    };
-    let timeout = What::Timeout(TimeoutKind::FirstToken);
-    for (outcome, follows) in [(status(503), true), (transport(timeout), false)] {
-        let settings = settings();
-        let mut core = Core::new(Arc::clone(&settings), Arc::new(Shared::new(&settings, 1)), 0, 1);
-        let chain = chain(&core, &[0, 1]);
-        let mut flight = Flight::begin(&mut core, chain, ask(130 * S));
-        let first = attempt(flight.next(&mut core, 130 * S));
-        flight.settle(&mut core, 130 * S, first.no, outcome);
-        match flight.next(&mut core, 130 * S) {
-            Step::Attempt(next) => assert!(follows && next.provider == ProviderId(1)),
-            step => {
-                let end = gave_up(step);
-                assert!(!follows && end.cause == Cause::Failed);
-                let skip = end.skips.get(1).expect("the second was passed over");
-                let next_minute = Some(180 * S);
-                assert_eq!((skip.reason, skip.until_us), (SkipReason::MoneySpent, next_minute));
-            }
-        }
-    }
-}
-
-#[test]
 fn the_slower_of_a_hedged_pair_is_not_blamed_for_being_cancelled() {
     let (mut core, chain) = hedging();
     let slots: Vec<_> = chain.targets().iter().map(|target| target.slot).collect();
@@ -233,104 +140,6 @@ fn the_slower_of_a_hedged_pair_is_not_blamed_for_being_cancelled() {
     let tallies = slots.iter().map(|&slot| core.shared().breaker(slot, now + 12 * S).unwrap().tally);
     let tallies: Vec<_> = tallies.map(|tally| (tally.calls, tally.failures)).collect();
     assert_eq!(tallies, [(0, 0), (1, 0)]);
-}
-
-/// Makes a target owe for this many fallbacks, now.
-fn charge(core: &Core, place: usize, chain: &Chain, calls: u32) {
-    let budget = core.settings().providers[place].budget;
-    let cells = core.shared().cells(chain.targets()[place].slot).expect("met");
-    (0..calls).for_each(|_| cells.strain.charge(&budget, S, false));
-}
-
-#[test]
-fn a_target_that_owes_is_asked_last_although_everything_together_is_well() {
-    let (mut core, chain) = two();
-    let first = |core: &mut Core| attempt(Flight::begin(core, chain, ask(S)).next(core, S)).provider;
-    assert_eq!(first(&mut core), ProviderId(0));
-    charge(&core, 0, &chain, 9);
-    assert_eq!(first(&mut core), ProviderId(1));
-}
-
-#[test]
-fn with_everything_over_its_share_a_fallback_goes_only_to_a_target_that_is_well() {
-    for (owes, asked) in [(0, true), (5, false)] {
-        let (mut core, chain) = two();
-        let mut flight = Flight::begin(&mut core, chain, ask(S));
-        let first = attempt(flight.next(&mut core, S));
-        charge(&core, 1, &chain, owes);
-        core.shared().strain.charge(&core.settings().providers[0].budget, S, false);
-        flight.settle(&mut core, S, first.no, transport(What::Truncated));
-        match flight.next(&mut core, S) {
-            Step::Attempt(next) => assert!(asked && next.provider == ProviderId(1)),
-            step => {
-                let end = gave_up(step);
-                assert!(!asked);
-                assert_eq!(end.skips.get(1).map(|skip| skip.reason), Some(SkipReason::BudgetSpent));
-            }
-        }
-    }
-}
-
-#[test]
-fn a_call_that_is_refused_by_a_budget_gives_its_place_back() {
-    let mut a = ProviderSettings::new("a");
-    a.budget.floor_per_second = 0;
-    a.bulkhead.concurrent_max = Some(1);
-    let mut core = core_of(vec![a]);
-    let chain = chain(&core, &[0]);
-    let retried = Ask { client_retries: 1, ..ask(S) };
-    for _ in 0..3 {
-        let end = gave_up(Flight::begin(&mut core, chain, retried).next(&mut core, S));
-        assert_eq!(end.skips.get(0).map(|skip| skip.reason), Some(SkipReason::BudgetSpent));
-        assert_eq!(core.shared().bulkhead(ProviderId(0)).taken, 0);
-    }
-    attempt(Flight::begin(&mut core, chain, ask(S)).next(&mut core, S));
-}
-
-#[test]
-fn each_key_is_asked_once_although_the_limit_says_to_come_back_at_once() {
-    let mut core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0, 1.0, 1.0])]);
-    let chain = chain(&core, &[0]);
-    let mut flight = Flight::begin(&mut core, chain, ask(S));
-    let mut keys = Vec::new();
-    while let Step::Attempt(tried) = flight.next(&mut core, S) {
-        keys.push(tried.key);
-        flight.settle(&mut core, S, tried.no, hinted(429, Some(0)));
-    }
-    keys.sort_unstable();
-    keys.dedup();
-    assert_eq!((keys.len(), flight.attempts().len()), (3, 3), "then it waits");
-}
-
-#[test]
-fn a_model_that_no_key_may_serve_is_the_operators_to_fix_and_not_worth_waiting_for() {
-    let mut core = core_of(vec![ProviderSettings::new("a").with_keys(&[1.0])]);
-    let target = TargetRef { keys: 0, ..TargetRef::new(ProviderId(0), core.slot(ProviderId(0), b"m")) };
-    let end = gave_up(Flight::begin(&mut core, Chain::of(PolicyId(0), &[target]), ask(S)).next(&mut core, S));
-    assert_eq!(end.skips.get(0).map(|skip| skip.reason), Some(SkipReason::NoKey));
-    assert_eq!(end.retry_after_us, None);
-}
-
-#[test]
-fn another_model_of_a_provider_that_failed_needs_a_token_and_another_provider_needs_none() {
-    for (second, asked) in [(0, false), (1, true)] {
-        let mut providers = ["a", "b"].map(ProviderSettings::new);
-        providers.iter_mut().for_each(|p| (p.budget.percent, p.budget.floor_per_second) = (0, 0));
-        let mut core = core_of(providers.to_vec());
-        let slots = [core.slot(ProviderId(0), b"m"), core.slot(ProviderId(second), b"other")];
-        let targets = [TargetRef::new(ProviderId(0), slots[0]), TargetRef::new(ProviderId(second), slots[1])];
-        let mut flight = Flight::begin(&mut core, Chain::of(PolicyId(0), &targets), ask(S));
-        let first = attempt(flight.next(&mut core, S));
-        flight.settle(&mut core, S, first.no, transport(What::Truncated));
-        match flight.next(&mut core, S) {
-            Step::Attempt(_) => assert!(asked),
-            step => {
-                let end = gave_up(step);
-                assert!(!asked);
-                assert_eq!(end.skips.get(1).map(|skip| skip.reason), Some(SkipReason::BudgetSpent));
-            }
-        }
-    }
 }
 
 #[test]
@@ -401,21 +210,4 @@ fn a_stream_is_slow_by_its_first_token_and_not_by_its_length() {
         let tally = core.shared().breaker(chain.targets()[0].slot, 60 * S).unwrap().tally;
         assert_eq!((tally.calls, tally.slow), (1, slow));
     }
-}
-
-#[test]
-fn when_two_probes_race_the_slower_one_is_given_back_for_the_next_request() {
-    let (mut core, chain) = hedging();
-    for _ in 0..5 {
-        run(&mut core, chain, 300 * S, |_| transport(What::Truncated));
-    }
-    let now = 303 * S;
-    let mut flight = Flight::begin(&mut core, chain, Ask { stream: true, ..ask(now) });
-    let first = attempt(flight.next(&mut core, now));
-    let second = flight.hedge(&mut core, now + 1_000).expect("a probe may be a hedge");
-    assert!(first.probe && second.probe);
-    assert_eq!(flight.first_token(&mut core, now + 2_000, first.no), Some(second.no));
-    flight.settle(&mut core, now + 2_000, second.no, Outcome::Cancelled);
-    let phases = [0, 1].map(|n| core.shared().breaker(chain.targets()[n].slot, now + 2_000).unwrap().phase);
-    assert_eq!(phases, [Phase::Ramping, Phase::Open]);
 }
