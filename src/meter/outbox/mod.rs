@@ -14,7 +14,7 @@ pub use frame::decode;
 #[cfg(test)]
 pub use frame::encode;
 #[cfg(test)]
-pub use frame::tests as samples;
+pub use frame::samples;
 pub use frame::{Attempt, Entry, Trace, api_label, is_ok};
 pub use ring::Pushed;
 
