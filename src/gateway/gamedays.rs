@@ -20,7 +20,7 @@ use crate::config::{ConfigError, DriverChoice, Loader, Severity};
 use crate::net::{clock, limits};
 use crate::rehearsal::gameday::{self, Options, Progress, RunningGateway, Setup, Verdict, Watch};
 
-use super::serve::{Running, start};
+use super::running::{Running, start};
 
 /// How much a run gives way to what serves; 19 is most.
 const NICE: i32 = 10;

@@ -1,23 +1,23 @@
 //! The life of a request, the workers that carry it, start, reload and drain.
 //!
 //! ```text
-//! serve ── worker (one per core) ── client (one task per connection)
-//!                                      inbound    head and body of one request, bounded
-//!                                      guard      may this request be served at all
-//!                                      local      /healthz, /readyz, /metrics, /v1/models: answered here
-//!                                        page       the live page, its API and its events
-//!                                      once       a repeated request gets the answer that was paid for
-//!                                      exchange   walks the chain that policy gives:
-//!                                        outbound   our own head + the client's body with spans patched
-//!                                        upstream   one connection: send, response head, body
-//!                                        hedge      a second call while the first is silent
-//!                                        answer     a whole answer, inspected, then delivered
-//!                                        stream     events: held until content, then forwarded at once
-//!                                        relay      bytes of other APIs, passed on as they come
-//!                                        judge      a route's checks, and what an answer cost
-//!                                        configured the static answer at the end of a chain
-//!                                        account    what it came to, for whoever counts
-//!                                      respond    what the gateway itself has to say
+//! serve ── running ── worker (a core) ── client (one task per connection)
+//!                                           inbound    head and body of one request, bounded
+//!                                           guard      may this request be served at all
+//!                                           local      /healthz, /readyz, /metrics, /v1/models: answered here
+//!                                             page       the live page, its API and its events
+//!                                           once       a repeated request gets the answer that was paid for
+//!                                           exchange   walks the chain that policy gives:
+//!                                             outbound   our own head + the client's body with spans patched
+//!                                             upstream   one connection: send, response head, body
+//!                                             hedge      a second call while the first is silent
+//!                                             answer     a whole answer, inspected, then delivered
+//!                                             stream     events: held until content, then forwarded at once
+//!                                             relay      bytes of other APIs, passed on as they come
+//!                                             judge      a route's checks, and what an answer cost
+//!                                             configured the static answer at the end of a chain
+//!                                             account    what it came to, for whoever counts
+//!                                           respond    what the gateway itself has to say
 //! ```
 //!
 //! Invariants: one task per client connection, which owns the exchange and borrows an upstream connection;
@@ -35,6 +35,7 @@ mod connect;
 mod core;
 mod exchange;
 mod failure;
+mod fixed;
 mod framing;
 mod gamedays;
 mod gauges;
@@ -54,7 +55,9 @@ mod relay;
 mod reply;
 mod respond;
 mod route;
+mod running;
 mod serve;
+mod serve_error;
 mod state;
 mod stats;
 mod stream;
@@ -69,4 +72,6 @@ mod worker;
 mod written;
 
 pub use gamedays::gateway_for;
-pub use serve::{Reload, Running, ServeError, ServeOptions, serve, start};
+pub use running::{Running, start};
+pub use serve::{Reload, ServeOptions, serve};
+pub use serve_error::ServeError;
