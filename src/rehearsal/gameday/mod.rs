@@ -20,6 +20,7 @@ mod bars;
 mod catalog;
 mod config;
 mod load;
+mod measured;
 mod run;
 mod scenario;
 mod stage;

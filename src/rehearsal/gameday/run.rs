@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use super::super::counts::Counts;
 use super::super::mock::Mock;
 use super::super::program::Program;
-use super::bars::{Measured, check};
+use super::bars::check;
 use super::catalog::scenarios;
 use super::config::{asked_model, config};
 use super::load::{Plan, Sample, Tally, drive};
+use super::measured::{Measured, billed};
 use super::scenario::Scenario;
 use super::stage::{TOKENS, providers, reach, settled, wait_until_it_listens};
 use super::verdict::{Figures, Report, Verdict};
@@ -244,7 +245,7 @@ fn play(
             answered: tally.answered.load(Relaxed),
             failed: tally.failed.load(Relaxed),
             open: tally.open.load(Relaxed),
-            spend_usd: counts.iter().map(super::bars::billed).sum(),
+            spend_usd: counts.iter().map(billed).sum(),
             providers: names.zip(&counts).map(|(name, c)| (name, c.requests, c.in_progress)).collect(),
             gateway: gateway.0.as_ref().and_then(|g| g.status.as_ref()).map_or_else(String::new, |s| s()),
         });

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::bars::{Check, Measured, percentile, times};
+use super::bars::Check;
 use super::load::Outcome;
+use super::measured::{Measured, percentile, times};
 
 /// Every scenario that was run.
 #[derive(Debug, Clone, Serialize)]

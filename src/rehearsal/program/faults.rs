@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::parse::{Arguments, ProgramError};
+use super::arguments::{Arguments, ProgramError};
 use super::{After, BadHead, ErrorAnswer, ErrorKind, Fault, Filter, How, RetryForm};
 
 pub(super) struct Spec {

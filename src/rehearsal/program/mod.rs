@@ -13,14 +13,16 @@
 //!
 //! Left out: faults below TCP (loss, reordering); `tc netem` does those better.
 
+mod arguments;
 mod faults;
 mod parse;
 mod run;
 
 use std::time::Duration;
 
+pub use arguments::ProgramError;
 pub use faults::list_faults;
-pub use parse::ProgramError;
+
 pub(super) use run::{Facts, Gate, Running, mix, unit};
 
 /// What a scripted provider does wrong. The words of the language are in `docs/mock.md`.
