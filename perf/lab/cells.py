@@ -9,6 +9,7 @@ from . import process
 PROXIES = ("direct", "relay", "nginx", "haproxy", "envoy", "sluice-io_uring", "sluice-epoll")
 LLM = ("tensorzero", "ferrogw", "portkey", "litellm")
 AGAIN = ("sluice-again",)
+BUSY = ("sluice-busy",)
 
 
 @dataclasses.dataclass
@@ -58,14 +59,14 @@ CELLS = [
     _closed("cpu-800k", "800 KiB prompt, 64 connections", 800 * 1024),
     Cell("latency-800k", "800 KiB prompt, 1 connection", ["closed", "--connections", 1, "--bytes", 800 * 1024],
          [("added p50", "latency_us.p50", "us"), ("added p99", "latency_us.p99", "us")], added=True),
-    _open(100, PROXIES + LLM, seconds=2.5),
-    _open(2000, PROXIES + ("tensorzero", "ferrogw") + AGAIN),
-    _open(5000),
-    _streams("sse-paced", "64 streams, an event every 2 ms", 64, 2000, 200, _EVENT, PROXIES + LLM + AGAIN, added=True, seconds=1.5, warm=0.5),
+    _open(100, PROXIES + LLM + BUSY, seconds=2.5),
+    _open(2000, PROXIES + ("tensorzero", "ferrogw") + AGAIN + BUSY),
+    _open(5000, PROXIES + BUSY),
+    _streams("sse-paced", "64 streams, an event every 2 ms", 64, 2000, 200, _EVENT, PROXIES + LLM + AGAIN + BUSY, added=True, seconds=1.5, warm=0.5),
     _streams("sse-burst", "8 streams, 100 events back to back", 8, 0, 100, [("cpu an event", "cpu_us_per_event", "us"), ("rate", "events_per_s", "events/s")],
              PROXIES + LLM),
     _streams("first", "first event, 1 stream at a time", 1, 100, 3, [("added p50", "first_us.p50", "us"), ("added p99", "first_us.p99", "us")],
-             PROXIES + LLM, added=True),
+             PROXIES + LLM + BUSY, added=True),
     _closed("workers-2", "1 KiB prompt, one worker and two, on the one core", 1024, _PAIR + ("sluice-2-workers",)),
     _closed("tls", "1 KiB prompt, TLS to the provider", 1024, _PAIR + ("sluice-tls",)),
     _closed("translate", "1 KiB prompt, OpenAI to Anthropic", 1024, _PAIR + ("sluice-translate",)),

@@ -8,6 +8,7 @@ from . import plots
 from .figures import Figures, best_quarter, head_ratio
 
 OURS = "sluice-io_uring"
+BUSY = "sluice-busy"
 
 
 def text(value):
@@ -56,10 +57,14 @@ def targets(figures, extra):
     for rate in (2000, 5000):
         for quantile in ("p50", "p99"):
             name = f"added {quantile}"
-            add(f"{name} at {rate}/s", figures.median(f"open-{rate}", OURS, name), figures.median(f"open-{rate}", "nginx", name), "us", "nginx")
+            of_nginx = figures.median(f"open-{rate}", "nginx", name)
+            add(f"{name} at {rate}/s", figures.median(f"open-{rate}", OURS, name), of_nginx, "us", "nginx")
+            add(f"the same with `busy_poll`", figures.median(f"open-{rate}", BUSY, name), of_nginx, "us", "nginx")
     to_nginx("SSE, CPU an event, paced", "sse-paced", "cpu an event")
     add("SSE, an event comes within, p99", figures.median("sse-paced", OURS, "delay p99"), 1000, "us")
+    add("the same with `busy_poll`", figures.median("sse-paced", BUSY, "delay p99"), 1000, "us")
     add("added time to first event p50", figures.median("first", OURS, "added p50"), 60, "us")
+    add("the same with `busy_poll`", figures.median("first", BUSY, "added p50"), 60, "us")
     add("memory idle", mine["idle_kib"] / 1024 if mine else None, 12, "MiB")
     many = mine.get("5000")
     add("memory a stream, 5,000 streams", (many["rss_kib"] - mine["idle_kib"]) / 5000 if many else None, 8, "KiB")

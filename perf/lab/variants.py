@@ -56,6 +56,7 @@ def start_all(names, binary, also, folder, missing):
         ("sluice-io_uring", "sluice, io_uring", upstream, one(binary, "io_uring")),
         ("sluice-epoll", "sluice, epoll", upstream, one(binary, "epoll")),
         ("sluice-again", "sluice, io_uring (A/A)", upstream, one(binary, "io_uring")),
+        ("sluice-busy", "sluice, `busy_poll: 20ms`", upstream, one(binary, "io_uring", more="busy_poll: 20ms\n")),
         ("sluice-2-workers", "sluice, two workers", upstream, one(binary, "io_uring", workers=2)),
         ("sluice-tls", "sluice, TLS", secure, one(binary, "io_uring", tls=folder / "cert.pem")),
         ("sluice-translate", "sluice, translating", upstream, one(binary, "io_uring", anthropic=True)),

@@ -107,6 +107,7 @@ pub(super) fn compile(file: &File, around: Surroundings<'_>, report: &mut Report
         retry_cost_nano_usd_per_minute: file.retry_cost_nano_usd_per_minute,
         default_provider: default_provider?,
         mock,
+        busy_poll_ms: file.busy_poll_ms.unwrap_or(0),
         drain_timeout_ms: file.drain_timeout_ms.unwrap_or(defaults::DRAIN_TIMEOUT_MS),
         allowed_hosts: allowed_hosts(&file.allowed_hosts, listen),
         allowed_origins: origins(&file.allowed_origins, report),

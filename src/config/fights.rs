@@ -34,6 +34,7 @@ pub(super) fn find(plan: &Plan) -> Vec<Diagnostic> {
     }
     fights.defaults_of_routes();
     fights.answers();
+    fights.cores();
     fights.found
 }
 
@@ -288,6 +289,16 @@ impl<'p> Fights<'p> {
     }
 
     /// Static answers nobody gives, and a step budget without a bound.
+    /// A core that does not sleep has no time for anybody else.
+    fn cores(&mut self) {
+        if self.plan.busy_poll_ms > 0 && self.plan.workers.is_none() {
+            let source = Source { level: Level::Top, path: "busy_poll".to_owned() };
+            let message =
+                "while requests come no core sleeps, and nothing else on this machine gets one".to_owned();
+            self.warn(&source, "cores", message, "set `workers` to the number of cores that it may have");
+        }
+    }
+
     fn answers(&mut self) {
         let plan = self.plan;
         let of_steps = plan.step_budget.and_then(|step| step.answer);

@@ -101,6 +101,8 @@ pub struct Plan {
     pub default_provider: ProviderId,
     /// The built-in mock provider, when it is part of the plan. Its origin is filled in when it starts.
     pub mock: Option<ProviderId>,
+    /// How long a worker that has had work looks for more before it sleeps; 0: not at all.
+    pub busy_poll_ms: u64,
     /// Time that running exchanges get after SIGTERM.
     pub drain_timeout_ms: u64,
     /// Host names a request may carry, lower case, without port; empty allows every name.

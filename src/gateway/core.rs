@@ -22,6 +22,7 @@ use super::live::Live;
 use super::metrics::Scraper;
 use super::models::ModelList;
 use super::page::Hub;
+use super::spin::Spin;
 use super::stats::Stats;
 use super::task::Roll;
 use super::underway::Underway;
@@ -89,6 +90,8 @@ pub struct Core {
     pub phase: Cell<Phase>,
     /// The tasks that end with a phase.
     pub roll: Roll,
+    /// When it may sleep.
+    pub spin: Spin,
     /// The field table of whoever parses a head right now; never held across an await.
     pub fields: RefCell<Box<Fields>>,
     sequence: Cell<u64>,
@@ -128,6 +131,7 @@ impl Core {
             traces: Cell::default(),
             scraper,
             underway: Underway::default(),
+            spin: Spin::default(),
             hub: RefCell::default(),
             connections,
             phase: Cell::new(Phase::Serving),

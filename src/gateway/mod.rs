@@ -3,6 +3,7 @@
 //! ```text
 //! serve ── running ── worker (a core) ── client (one task per connection)
 //!                                           inbound    head and body of one request, bounded
+//!                                             asked      what its head says
 //!                                           guard      may this request be served at all
 //!                                           local      /healthz, /readyz, /metrics, /v1/models: answered here
 //!                                             page       the live page, its API and its events
@@ -26,6 +27,7 @@
 
 mod account;
 mod answer;
+mod asked;
 mod attempt;
 mod books;
 mod captured;
@@ -58,6 +60,7 @@ mod route;
 mod running;
 mod serve;
 mod serve_error;
+mod spin;
 mod state;
 mod stats;
 mod stream;

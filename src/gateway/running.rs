@@ -147,6 +147,7 @@ pub(super) fn start_with(mut plan: Plan, state: Option<&Path>) -> Result<Running
         let start = Start {
             index,
             driver: chosen.driver,
+            busy_poll_us: live.plan.busy_poll_ms.saturating_mul(1000),
             listener,
             live: live.clone(),
             resolver: resolver.clone(),

@@ -3,9 +3,11 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, ready};
 
 use crate::meter::trace::Rules;
 use crate::net::driver::{self, Driver};
@@ -21,14 +23,16 @@ use super::core::{Core, Phase};
 use super::live::Live;
 use super::metrics::Scraper;
 use super::page::Hub;
-use super::task::{Ended, until};
+use super::spin;
+use super::task::{Ended, Task, until};
 use super::underway::Seen;
 
 /// Pause after a failed accept: the process is out of descriptors, and trying at once would only burn the core.
 const ACCEPT_PAUSE_US: u64 = 10_000;
 
-/// Tasks of the core itself, which end last: timers and sweeping.
+/// Tasks of the core itself, which end last: timers and sweeping; and, where it looks for work, two for that.
 const OWN_TASKS: usize = 2;
+const SPINNING_TASKS: usize = 2;
 
 /// What the process tells a core.
 pub enum Message {
@@ -54,6 +58,8 @@ pub struct Start {
     pub index: usize,
     /// Its driver.
     pub driver: Driver,
+    /// How long it looks for work before it sleeps, microseconds; 0: not at all.
+    pub busy_poll_us: u64,
     /// Its listener.
     pub listener: std::net::TcpListener,
     /// The first plan.
@@ -83,7 +89,8 @@ pub struct Start {
 /// # Errors
 /// The runtime or the listener cannot be set up.
 pub fn run(start: Start) -> std::io::Result<()> {
-    driver::block_on(start.driver, work(start))?
+    let driver = if start.busy_poll_us > 0 { start.driver.for_busy_polling() } else { start.driver };
+    driver::block_on(driver, work(start))?
 }
 
 async fn work(start: Start) -> std::io::Result<()> {
@@ -95,6 +102,12 @@ async fn work(start: Start) -> std::io::Result<()> {
     let listener = Listener::new(start.listener)?;
     monoio::spawn(until(core.clone(), Phase::Ended, core.timers.clone().drive()));
     monoio::spawn(until(core.clone(), Phase::Ended, sweep(core.clone())));
+    let mut own_tasks = OWN_TASKS;
+    if start.busy_poll_us > 0 {
+        own_tasks += SPINNING_TASKS;
+        monoio::spawn(until(core.clone(), Phase::Ended, spin::spin(core.clone(), start.busy_poll_us)));
+        monoio::spawn(until(core.clone(), Phase::Ended, spin::echo(core.clone())));
+    }
     monoio::spawn(until(core.clone(), Phase::Closed, accept(core.clone(), listener)));
     (start.ready)();
     let drain_until = Cell::new(0);
@@ -127,7 +140,7 @@ async fn work(start: Start) -> std::io::Result<()> {
         core.timers.sleep(10_000).await;
     }
     core.enter(Phase::Cut);
-    core.roll.drained_to(OWN_TASKS).await;
+    core.roll.drained_to(own_tasks).await;
     core.pool.borrow_mut().close();
     // The driver takes back what it was doing for the sockets that are closed now.
     core.timers.sleep(ACCEPT_PAUSE_US).await;
@@ -165,15 +178,36 @@ async fn accept(core: Rc<Core>, listener: Listener) {
 }
 
 /// Serves one connection; a panic costs that connection and is counted.
-async fn guarded(core: Rc<Core>, conn: Conn) {
-    let serving = core.clone();
+fn guarded(core: Rc<Core>, conn: Conn) -> impl Future<Output = ()> {
     core.stats.open.add(1);
-    let ended = until(core.clone(), Phase::Cut, client::serve(serving, conn)).await;
-    core.stats.open.sub(1);
-    core.connections.fetch_sub(1, Ordering::AcqRel);
-    if ended == Ended::Panicked {
-        core.stats.panics.add(1);
-        tracing::error!("a connection's task panicked; its connection is closed");
+    let task = until(core.clone(), Phase::Cut, client::serve(core.clone(), conn));
+    Guarded { task, core }
+}
+
+pin_project_lite::pin_project! {
+    /// See [`guarded`]. Not an `async fn`, which would hold the connection twice.
+    struct Guarded<F> {
+        #[pin]
+        task: Task<F>,
+        core: Rc<Core>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Guarded<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let core = this.core;
+        core.spin.stir();
+        let ended = ready!(this.task.poll(cx));
+        core.stats.open.sub(1);
+        core.connections.fetch_sub(1, Ordering::AcqRel);
+        if ended == Ended::Panicked {
+            core.stats.panics.add(1);
+            tracing::error!("a connection's task panicked; its connection is closed");
+        }
+        Poll::Ready(())
     }
 }
 

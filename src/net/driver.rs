@@ -36,6 +36,17 @@ impl Driver {
     }
 }
 
+impl Driver {
+    /// The same for a core that asks again and again without waiting: a ring that defers its work does it only for whoever
+    /// waits, and one that cooperates does it at any system call.
+    pub fn for_busy_polling(self) -> Driver {
+        match self {
+            Driver::IoUring(RingFlags::Deferred) => Driver::IoUring(RingFlags::Cooperative),
+            other => other,
+        }
+    }
+}
+
 /// Set-up flags of the ring, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RingFlags {

@@ -179,6 +179,13 @@ impl Timers {
             .unwrap_or(NEVER)
     }
 
+    /// Fires what is due, on a core that does not sleep and so is not woken for it.
+    pub fn turn(&self, now_us: u64) {
+        if self.0.wakes_at.get() <= now_us >> TICK_SHIFT {
+            self.0.wakes_at.set(self.advance(now_us));
+        }
+    }
+
     /// Drives the wheel; runs for the life of the core.
     pub async fn drive(self) {
         loop {

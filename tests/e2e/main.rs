@@ -25,6 +25,7 @@ mod process;
 mod prometheus;
 mod raw;
 mod reuse;
+mod spin;
 mod sse;
 mod streams;
 mod support;

@@ -95,6 +95,7 @@ fn settings(plan: &Plan) -> Vec<Value> {
         ("listen", plan.listen.to_string()),
         ("driver", plan.driver.name().to_owned()),
         ("workers", plan.workers.map_or("one per core".to_owned(), |n| n.to_string())),
+        ("busy_poll", if plan.busy_poll_ms > 0 { show_ms(plan.busy_poll_ms) } else { on(false) }),
         ("drain_timeout", show_ms(plan.drain_timeout_ms)),
         ("default_provider", plan.provider(plan.default_provider).name.to_string()),
         (

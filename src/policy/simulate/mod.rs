@@ -103,7 +103,7 @@ pub fn explain(report: &Report) -> String {
 mod tests {
     use super::*;
 
-    /// Seeds of an ordinary test run; `SLUICE_SEEDS` raises it. CI runs 20,000 in half a minute, optimised (`.ci/run simulate`).
+    /// Seeds of an ordinary test run; `SLUICE_SEEDS` raises it. CI runs 10,000 in half a minute, optimised (`.ci/run simulate`).
     const SEEDS: u64 = 200;
 
     #[test]
