@@ -199,5 +199,5 @@ fn the_files_in_the_reference_load() {
             loaded += 1;
         }
     }
-    assert_eq!(loaded, 5);
+    assert_eq!(loaded, 6);
 }
