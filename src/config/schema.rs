@@ -174,7 +174,7 @@ pub(super) fn read(root: &Node, report: &mut Report) -> File {
         listen: fields.item("listen").and_then(|item| listen(&item, report)),
         workers: fields.item("workers").and_then(|item| item.whole(report, 1, 1024)),
         driver: fields.item("driver").and_then(|item| item.choice(report, &DriverChoice::NAMES)),
-        busy_poll_ms: fields.item("busy_poll").and_then(|item| item.duration_ms(report, None)),
+        busy_poll_ms: fields.or_off("busy_poll", None, report, |item, report| item.positive_ms(report)),
         drain_timeout_ms: fields.item("drain_timeout").and_then(|item| item.duration_ms(report, None)),
         timeouts: fields.item("timeouts").map(|item| timeouts(&item, true, report)).unwrap_or_default(),
         limits: fields.item("limits").map(|item| limits(&item, report)).unwrap_or_default(),
