@@ -103,6 +103,10 @@ fn a_real_prometheus_answers_the_recipes_and_the_dashboard_with_what_was_counted
     world.run(12);
     caught_up();
     std::thread::sleep(std::time::Duration::from_millis(1500));
+    for prometheus in both {
+        let all = Page::of(addr).sum("sluice_requests_total", &[]);
+        prometheus.stay_when("a scrape has all requests", |p| p.number("sum(sluice_requests_total)") == all);
+    }
 
     for prometheus in both {
         the_step_that_spends_most(prometheus, &world, &before.0);

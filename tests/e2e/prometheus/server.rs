@@ -1,6 +1,7 @@
 //! A real Prometheus as a process: it scrapes one gateway every second, evaluates the alerts of `dashboards/`, and answers
 //! queries.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -21,6 +22,8 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Prometheus {
     child: Child,
     addr: SocketAddr,
+    /// Unix seconds of the moment that queries are about; `None`: now.
+    at: Cell<Option<f64>>,
 }
 
 impl Prometheus {
@@ -46,7 +49,7 @@ impl Prometheus {
         }
         let out = File::create(&log).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(out).spawn().unwrap();
-        let mut prometheus = Prometheus { child, addr: gateway };
+        let mut prometheus = Prometheus { child, addr: gateway, at: Cell::new(None) };
         let begun = Instant::now();
         prometheus.addr = loop {
             let said = std::fs::read_to_string(&log).unwrap();
@@ -78,6 +81,9 @@ impl Prometheus {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => path.push(char::from(byte)),
                 _ => path.push_str(&format!("%{byte:02X}")),
             }
+        }
+        if let Some(at) = self.at.get() {
+            path.push_str(&format!("&time={at:.3}"));
         }
         let said = self.get(&path);
         if said["status"] != "success" {
@@ -121,6 +127,16 @@ impl Prometheus {
             assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Waits until it is so and has queries be about that moment from then on: a scrape that fails on a busy machine makes
+    /// all series stale, and what was seen before is what counts.
+    pub fn stay_when(&self, what: &str, so: impl Fn(&Prometheus) -> bool) {
+        self.wait(what, |p| {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+            p.at.set(Some(now.as_secs_f64()));
+            so(p)
+        });
     }
 
     /// Under which name Prometheus knows a counter: OpenMetrics names its family without `_total`, the others with it.
