@@ -39,7 +39,6 @@ pub fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<In
     let dialect = dialect::client_dialect(target.path, names_version);
     guard::admit(&plan.live.plan, fields, bytes, &head, target.path)
         .map_err(|r| Box::new(r.in_dialect(dialect)))?;
-    let span = |known| fields.get(known);
     let media = media(fields.value(bytes, Known::ContentType));
     let mut forward = Buf::take(buf::SMALL);
     let mut line = |name: &[u8], value: &[u8]| {
@@ -72,7 +71,7 @@ pub fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<In
         line(b"anthropic-version", dialect::head::anthropic_version(own, false));
     }
     let who = asker.keep(bytes);
-    let idempotency_key = span(Known::IdempotencyKey);
+    let idempotency_key = fields.get(Known::IdempotencyKey);
     let waits_per_read = !fields.has(Known::SluiceDeadlineMs);
     // An SDK's timeout ends its wait, not a call whose answer is kept for its next try.
     let outlives = idempotency_key.is_some() && waits_per_read && plan.live.keeper.is_some();
@@ -92,9 +91,9 @@ pub fn read_head(core: &Core, bytes: &[u8], started_us: u64) -> Result<Option<In
         api,
         dialect,
         media,
-        fallbacks: span(Known::SluiceFallbacks),
+        fallbacks: fields.get(Known::SluiceFallbacks),
         idempotency_key,
-        caller: span(Known::Authorization).or_else(|| span(Known::XApiKey)),
+        caller: fields.get(Known::Authorization).or_else(|| fields.get(Known::XApiKey)),
         step: asker.span(1),
         pipeline: asker.span(0),
         deadline_us: deadline(fields, bytes).filter(|_| !outlives).map(|us| started_us + us),

@@ -130,20 +130,13 @@ impl Call {
         read.reserve(buf::IDLE);
         self.arm(read);
         client.deadline.set(by_us);
-        loop {
-            let event = poll_fn(|cx| match self.poll_event(client, cx, false) {
-                Poll::Pending if client.has_early() => Poll::Ready(None),
-                event => event.map(Some),
-            });
-            match event.await? {
-                Event::Read(Ok(n), read) if n > 0 => return Some(read),
-                Event::Sent(result, gather) => {
-                    self.sending = false;
-                    self.spoilt |= result.is_err();
-                    client.gather.get_or_insert(gather);
-                }
-                _ => return None,
-            }
+        let event = poll_fn(|cx| match self.poll_answer(client, cx, false) {
+            Poll::Pending if client.has_early() => Poll::Ready(None),
+            event => event.map(Some),
+        });
+        match event.await? {
+            Event::Read(Ok(n), read) if n > 0 => Some(read),
+            _ => None,
         }
     }
 }
